@@ -1,0 +1,163 @@
+"""The only module that names concrete classes: Settings -> running parts."""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fracture_watch.config import Settings
+from fracture_watch.errors import InvalidSettings
+from fracture_watch.imaging.limits import Limits, Scope
+from fracture_watch.imaging.sniff import HEAD, sniff
+from fracture_watch.intake.completeness import Completeness, completeness
+from fracture_watch.intake.filing import Filing
+from fracture_watch.intake.folder import Folder, Tree
+from fracture_watch.intake.mounts import network_type
+from fracture_watch.intake.settling import Settling
+from fracture_watch.model import load_classifier
+from fracture_watch.pipeline import Pipeline
+from fracture_watch.results.database import Database
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from fracture_watch.daemon import Daemon
+    from fracture_watch.model.classifier import Classifier
+    from fracture_watch.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A loaded model and its decoding workers."""
+
+    classifier: "Classifier"
+    pipeline: Pipeline
+
+
+@contextmanager
+def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]:
+    """Load the model and start decoding workers; they are killed on leaving.
+
+    Raises
+    ------
+    InvalidModel
+        If the weights or their card do not load.
+    """
+    from fracture_watch.imaging.workers import Plan, WorkerPool
+    from fracture_watch.model.preprocess import thumbnail
+
+    model, imaging = settings.model, settings.imaging
+    classifier = load_classifier(
+        model.weights, threshold=model.threshold, device=model.device, batch_size=model.batch_size
+    )
+    plan = Plan(classifier.card.preprocessor, thumbnail, limits(settings), _scope(settings))
+    count = workers or imaging.workers or len(os.sched_getaffinity(0))
+    with closing(WorkerPool(plan, count, imaging.timeout_seconds, imaging.memory_mb)) as decoder:
+        yield Runtime(classifier, Pipeline(decoder, classifier))
+
+
+def limits(settings: Settings) -> Limits:
+    """What one file may ask for."""
+    return Limits(settings.imaging.max_pixels, settings.imaging.max_frames, settings.inbox.max_file_mb << 20)
+
+
+def _scope(settings: Settings) -> Scope:
+    scope = settings.scope
+    return Scope(
+        frozenset(value.upper() for value in scope.modalities),
+        frozenset(value.upper() for value in scope.body_parts),
+        scope.on_mismatch,
+    )
+
+
+def open_database(settings: Settings) -> Database:
+    """Open, and where needed create or migrate, the database.
+
+    Raises
+    ------
+    InvalidSettings
+        If it lies on a network file system, where SQLite's locks do not hold.
+    """
+    path = settings.database.path
+    kind = network_type(path)
+    if kind:
+        raise InvalidSettings(
+            f"database.url: {path} lies on a network file system ({kind}), where SQLite loses data; put it on a "
+            "local disk"
+        )
+    if not path.parent.is_dir():
+        raise InvalidSettings(f"database.url: the folder {path.parent} does not exist; create it first")
+    return Database(settings.database.url)
+
+
+def service(settings: Settings, running: Runtime, database: Database) -> "Service":
+    """What records: the watcher's and the scanner's use case."""
+    from fracture_watch.engine import LocalEngine
+    from fracture_watch.model.heatmap import Gallery, Illustrator
+    from fracture_watch.results.store import Store
+    from fracture_watch.service import Service
+
+    card = running.classifier.card
+    gallery = Gallery(Illustrator(card.preprocessor, settings.model.heatmaps), settings.filing.artefacts_dir)
+    return Service(LocalEngine(running.pipeline), Store(database, card.facts), gallery)
+
+
+def daemon(settings: Settings, running: Runtime, database: Database) -> "Daemon":
+    """The watcher, with its folders made where they are missing."""
+    from fracture_watch.daemon import Daemon
+    from fracture_watch.results.store import Store
+
+    filing, inbox = settings.filing, settings.inbox
+    _make_folder("inbox.path", inbox.path)
+    kind = network_type(inbox.path)
+    polling = inbox.polling == "always" or (inbox.polling == "auto" and kind is not None)
+    settling = Settling(inbox.settle_seconds, inbox.give_up_seconds, check_completeness)
+    folder = Folder(
+        Tree(inbox.path, inbox.recursive, inbox.ignore),
+        settling,
+        inbox.rescan_seconds,
+        polling,
+        settings.model.batch_size,
+    )
+    return Daemon(
+        folder,
+        service(settings, running, database),
+        Store(database, running.classifier.card.facts),
+        Filing(inbox.path, filing.processed_dir, filing.quarantine_dir, filing.processed, filing.receipts),
+        inbox.give_up_seconds,
+    )
+
+
+def website(settings: Settings, running: Runtime, database: Database, watcher: "Daemon | None") -> "Flask":
+    """The HTTP service."""
+    from fracture_watch.model.heatmap import DataUrl, Illustrator
+    from fracture_watch.results.queries import Filter, results
+    from fracture_watch.web.app import Access, create_app
+    from fracture_watch.web.site import Site
+
+    web = settings.web
+    site = Site(
+        pipeline=running.pipeline,
+        illustrate=DataUrl(Illustrator(running.classifier.card.preprocessor)),
+        status=lambda: watcher.status if watcher else None,
+        recent=lambda: list(results(database, Filter(limit=200))),
+        inbox=settings.inbox.path,
+    )
+    token = web.token.get_secret_value() if web.token else None
+    return create_app(site, Access(web.host, token, web.max_upload_mb << 20))
+
+
+def check_completeness(path: Path) -> Completeness:
+    """Sniff a file and see whether it reaches its own end."""
+    with path.open("rb") as file:
+        found = sniff(file.read(HEAD))
+    return completeness(path, found)
+
+
+def _make_folder(key: str, path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidSettings(f"{key}: {path} cannot be created: {error.strerror}") from error

@@ -1,0 +1,60 @@
+"""What commands share: options, the log, and where text goes."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from fracture_watch.config import LoggingSettings, Settings
+
+Config = Annotated[
+    Path, typer.Option("--config", help="The settings; relative paths in it are relative to its folder.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+DEFAULT_CONFIG = Path("config.yaml")
+
+
+def settings_from(config: Path) -> "Settings":
+    """Load the settings and start the log."""
+    from fracture_watch.config import load_settings
+
+    settings = load_settings(config)
+    _start_log(settings.logging)
+    return settings
+
+
+def say(text: str) -> None:
+    """A line for a person, on standard output."""
+    typer.echo(text)
+
+
+def say_json(value: Any) -> None:
+    """A JSON value on a line of its own."""
+    typer.echo(json.dumps(value, ensure_ascii=False))
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        from datetime import UTC, datetime
+
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def _start_log(wanted: "LoggingSettings") -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
+    handler.setFormatter(_JsonLines() if wanted.format == "json" else text)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("fracture_watch").setLevel(wanted.level.upper())

@@ -1,0 +1,154 @@
+"""``scan``, ``predict``, ``render``: files that are named on the command line."""
+
+import itertools
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, say, say_json, settings_from
+
+if TYPE_CHECKING:
+    from fracture_watch.records import Outcome, Prediction, Prepared, SourceFile
+
+Paths = Annotated[list[Path], typer.Argument(help="Files or folders.", exists=True)]
+Files = Annotated[list[Path], typer.Argument(help="DICOM, PNG, JPEG, TIFF, WebP or BMP files.")]
+
+
+def scan(paths: Paths, config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
+    """Classify folder trees where they are; results are recorded, files are never moved.
+
+    What is already classified by the same model is skipped.
+    """
+    settings = settings_from(config)
+    from fracture_watch import assembly
+    from fracture_watch.delivery.exports import file_record, sentence
+    from fracture_watch.intake.folder import Tree
+    from fracture_watch.intake.folder import scan as walk
+    from fracture_watch.service import in_place
+
+    trees = [Tree(path.absolute(), settings.inbox.recursive, settings.inbox.ignore) for path in paths]
+    counts: Counter[str] = Counter()
+    began = time.monotonic()
+    with assembly.runtime(settings) as running:
+        database = assembly.open_database(settings)
+        service = assembly.service(settings, running, database)
+        sources = itertools.chain.from_iterable(map(walk, trees))
+        for batch in _with_progress(_batches(sources, settings.model.batch_size), counts):
+            started = time.monotonic()
+            recorded = service.process(batch, in_place)
+            share = (time.monotonic() - started) * 1000 / len(batch)
+            counts["skipped"] += len(batch) - len(recorded)
+            for item in recorded:
+                counts[str(item.outcome.status)] += 1
+                if as_json:
+                    say_json(file_record(str(item.source.path), item.outcome, share))
+                else:
+                    say(sentence(item.source.name, item.outcome))
+        database.close()
+    _finish(counts, time.monotonic() - began, as_json)
+
+
+def predict(
+    files: Files,
+    heatmap: Annotated[Path | None, typer.Option(help="Write the explaining picture of one FILE as PNG.")] = None,
+    config: Config = DEFAULT_CONFIG,
+    as_json: Json = False,
+) -> None:
+    """Classify files ad hoc; nothing is recorded."""
+    from fracture_watch.errors import WrongUse
+
+    if heatmap and len(files) != 1:
+        raise WrongUse("--heatmap needs exactly one FILE")
+    settings = settings_from(config)
+    from fracture_watch import assembly
+    from fracture_watch.delivery.exports import file_record, sentence
+    from fracture_watch.model.heatmap import Illustrator
+    from fracture_watch.pipeline import no_picture
+
+    counts: Counter[str] = Counter()
+    began = time.monotonic()
+    with assembly.runtime(settings, workers=min(len(files), 2)) as running:
+        illustrator = Illustrator(running.classifier.card.preprocessor)
+
+        def keep(prepared: "Prepared", prediction: "Prediction") -> str | None:
+            assert heatmap is not None
+            heatmap.write_bytes(illustrator.png(prepared, prediction) or b"")
+            return str(heatmap)
+
+        for batch in _batches((_source(path) for path in files), settings.model.batch_size):
+            started = time.monotonic()
+            outcomes: list[Outcome] = running.pipeline.run(batch, draw=keep if heatmap else no_picture)
+            share = (time.monotonic() - started) * 1000 / len(batch)
+            for source, outcome in zip(batch, outcomes, strict=True):
+                counts[str(outcome.status)] += 1
+                if as_json:
+                    say_json(file_record(source.name, outcome, share))
+                else:
+                    say(sentence(source.name, outcome))
+    if heatmap and not counts["classified"]:
+        say(f"no prediction, so no picture: {heatmap} was not written")
+    _finish(counts, time.monotonic() - began, as_json)
+
+
+def render(
+    file: Annotated[Path, typer.Argument(help="A DICOM, PNG, JPEG, TIFF, WebP or BMP file.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT.png")],
+    frame: Annotated[int, typer.Option(help="Counted from 0.")] = 0,
+) -> None:
+    """Write the full-size 8-bit picture that a viewer would show: the exact output of the imaging stage."""
+    from PIL import Image
+
+    from fracture_watch.errors import WrongUse
+    from fracture_watch.imaging import read
+
+    radiograph = read(file, frame)
+    try:
+        Image.fromarray(radiograph.pixels).save(output, "PNG")
+    except OSError as error:
+        raise WrongUse(f"{output} cannot be written: {error.strerror or error}") from error
+    for note in radiograph.notes:
+        sys.stderr.write(f"note: {note}\n")
+
+
+def _source(path: Path) -> "SourceFile":
+    """A file as it stands; one that is not there gets its reason from the decoder."""
+    from fracture_watch.records import SourceFile, now
+
+    return SourceFile(path, 0, 0, 0, now())
+
+
+def _batches(sources: "Iterable[SourceFile]", size: int) -> "Iterator[list[SourceFile]]":
+    iterator = iter(sources)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
+
+
+def _with_progress(batches: "Iterable[list[SourceFile]]", counts: Counter[str]) -> "Iterator[list[SourceFile]]":
+    """A progress bar on standard error where that is a terminal; the total is unknown, as the tree is read lazily."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("scanning", total=None)
+        for batch in batches:
+            yield batch
+            summary = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()) if count)
+            progress.update(task, advance=len(batch), description=summary or "scanning")
+
+
+def _finish(counts: Counter[str], seconds: float, as_json: bool) -> None:
+    names = ("classified", "duplicate", "rejected", "failed", "skipped")
+    if as_json:
+        say_json({"summary": {name: counts[name] for name in names} | {"seconds": round(seconds, 3)}})
+    else:
+        done = ", ".join(f"{counts[name]} {name}" for name in names if counts[name]) or "no files"
+        say(f"{done} in {seconds:.1f} s. Research use only. Not a medical device.")
+    if counts["failed"]:
+        raise typer.Exit(1)

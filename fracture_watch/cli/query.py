@@ -1,0 +1,141 @@
+"""``results``: questions to the database."""
+
+import sys
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import typer
+
+from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, settings_from
+
+
+class Format(StrEnum):
+    """How rows are written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+class PredictionChoice(StrEnum):
+    """What to ask for."""
+
+    FRACTURED = "fractured"
+    NOT_FRACTURED = "not fractured"
+
+
+class StatusChoice(StrEnum):
+    """What to ask for."""
+
+    CLASSIFIED = "classified"
+    DUPLICATE = "duplicate"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    STALLED = "stalled"
+
+
+_IN_TABLE = {
+    "id": "id",
+    "completed_at": "completed",
+    "status": "status",
+    "prediction": "prediction",
+    "probability": "probability",
+    "patient_id": "patient",
+    "modality": "modality",
+    "body_part": "body part",
+    "source_path": "file",
+    "code": "code",
+}
+
+
+def results(  # noqa: PLR0913  one parameter an option
+    prediction: Annotated[PredictionChoice | None, typer.Option()] = None,
+    since: Annotated[str | None, typer.Option(help="Completed at or after this ISO 8601 time (UTC).")] = None,
+    until: Annotated[str | None, typer.Option(help="Completed before this ISO 8601 time (UTC).")] = None,
+    study: Annotated[str | None, typer.Option(help="StudyInstanceUID.")] = None,
+    patient: Annotated[str | None, typer.Option(help="PatientID.")] = None,
+    min_probability: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    status: Annotated[StatusChoice | None, typer.Option()] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Newest first; without it all.")] = None,
+    form: Annotated[Format, typer.Option("--format")] = Format.TABLE,
+    output: Annotated[Path | None, typer.Option(help="Write here instead of to standard output.")] = None,
+    config: Config = DEFAULT_CONFIG,
+    as_json: Json = False,
+) -> None:
+    """Query what was recorded, newest first."""
+    settings = settings_from(config)
+    from fracture_watch import assembly
+    from fracture_watch.errors import WrongUse
+    from fracture_watch.results.queries import Filter
+    from fracture_watch.results.queries import results as query
+
+    if not settings.database.path.exists():
+        raise WrongUse(f"{settings.database.path}: there is no database yet; `fracture-watch run` or `scan` makes it")
+    wanted = Filter(
+        prediction, _utc("since", since), _utc("until", until), study, patient, min_probability, status, limit
+    )
+    database = assembly.open_database(settings)
+    rows = query(database, wanted)
+    form = Format.JSON if as_json else form
+    if output is None:
+        _write(rows, form, sys.stdout)
+    else:
+        try:
+            with output.open("w", encoding="utf-8", newline="") as file:
+                _write(rows, form, file)
+        except OSError as error:
+            raise WrongUse(f"{output} cannot be written: {error.strerror}") from error
+    database.close()
+
+
+def _utc(option: str, text: str | None) -> str | None:
+    """An ISO 8601 date or time as the database writes it; without an offset it is taken as UTC."""
+    from datetime import UTC, datetime
+
+    from fracture_watch.errors import WrongUse
+
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise WrongUse(
+            f"--{option} {text}: is no ISO 8601 date or time, such as 2026-01-31 or 2026-01-31T08:00"
+        ) from error
+    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _write(rows: Iterable[dict[str, Any]], form: Format, out: IO[str]) -> None:
+    from fracture_watch.delivery.exports import write_csv, write_json, write_jsonl
+    from fracture_watch.results.queries import COLUMNS
+
+    if form is Format.CSV:
+        write_csv(rows, COLUMNS, out)
+    elif form is Format.JSON:
+        write_json(rows, out)
+    elif form is Format.JSONL:
+        write_jsonl(rows, out)
+    else:
+        _write_table(rows, out)
+
+
+def _write_table(rows: Iterable[dict[str, Any]], out: IO[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from fracture_watch.delivery.exports import printable
+    from fracture_watch.records import DISCLAIMER
+
+    table = Table(*_IN_TABLE.values(), caption=DISCLAIMER)
+    for row in rows:
+        cells = {name: "" if row[name] is None else printable(str(row[name])) for name in _IN_TABLE}
+        cells["completed_at"] = cells["completed_at"][:19]
+        if row["probability"] is not None:
+            cells["probability"] = f"{row['probability']:.3f}"
+        table.add_row(*map(Text, cells.values()))
+    Console(file=out, width=None if out.isatty() else 200).print(table)

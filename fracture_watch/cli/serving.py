@@ -1,0 +1,101 @@
+"""``run``, ``watch``, ``serve``: what goes on until it is told to stop."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fracture_watch.cli.common import DEFAULT_CONFIG, Config, settings_from
+
+if TYPE_CHECKING:
+    from fracture_watch.config import Settings
+
+log = logging.getLogger("fracture_watch")
+_STOP_SECONDS = 30.0  # after SIGTERM what is in hand is finished; past this it is released, unrecorded
+_THREADS = 16
+
+
+def run(config: Config = DEFAULT_CONFIG) -> None:
+    """Start the watcher and the web service in one process."""
+    _start(config, watching=True, serving=True)
+
+
+def watch(config: Config = DEFAULT_CONFIG) -> None:
+    """Start the watcher alone."""
+    _start(config, watching=True, serving=False)
+
+
+def serve(config: Config = DEFAULT_CONFIG) -> None:
+    """Start the web service alone."""
+    _start(config, watching=False, serving=True)
+
+
+def _start(config: Path, *, watching: bool, serving: bool) -> None:
+    settings = settings_from(config)
+    stop = _stop_on_signals()
+    from fracture_watch import assembly
+
+    with assembly.runtime(settings) as running:
+        database = assembly.open_database(settings)
+        watcher = assembly.daemon(settings, running, database) if watching else None
+        app = assembly.website(settings, running, database, watcher) if serving else None
+        with _served(app, settings):
+            facts = running.classifier.card.facts
+            log.info("model %s %s (%s); research use only, not a medical device", facts.name, facts.version, facts.id)
+            if watcher:
+                log.info(
+                    "drop radiographs into %s; results are recorded in %s", settings.inbox.path, settings.database.path
+                )
+                watcher.run(stop)
+            else:
+                stop.wait()
+        database.close()
+    log.info("stopped")
+
+
+def _stop_on_signals() -> threading.Event:
+    """SIGTERM and Ctrl-C ask to stop; if that takes too long, the process ends, which loses nothing."""
+    stop = threading.Event()
+
+    def ask(_number: int, _frame: object) -> None:
+        if stop.is_set():
+            return
+        stop.set()
+        timer = threading.Timer(_STOP_SECONDS, os._exit, [1])
+        timer.daemon = True
+        timer.start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask)
+    return stop
+
+
+@contextmanager
+def _served(app: object, settings: "Settings") -> Iterator[None]:
+    if app is None:
+        yield
+        return
+    from waitress.server import create_server
+
+    from fracture_watch.errors import InvalidSettings
+
+    web = settings.web
+    try:
+        server = create_server(
+            app, host=web.host, port=web.port, threads=_THREADS, max_request_body_size=(web.max_upload_mb + 1) << 20
+        )
+    except OSError as error:
+        raise InvalidSettings(
+            f"web.port: {web.host}:{web.port} cannot be used: {error.strerror or error}; another program may have it. "
+            "Set web.port to a free one, or to 0 for any"
+        ) from error
+    threading.Thread(target=server.run, name="web", daemon=True).start()
+    log.info("the page is http://%s:%s/", server.effective_host, server.effective_port)
+    try:
+        yield
+    finally:
+        server.close()

@@ -1,0 +1,254 @@
+"""``config.yaml`` and the environment -> Settings. Read by ``assembly`` and ``cli`` only."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    Strict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from fracture_watch.errors import InvalidSettings
+
+_PREFIX = "FRACTURE_WATCH__"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def _from_folder(path: Path, info: ValidationInfo) -> Path:
+    """Relative paths are relative to the configuration's folder, not to wherever the command was started."""
+    folder: Path = (info.context or {}).get("folder", Path.cwd())
+    return Path(os.path.normpath(folder / path.expanduser()))
+
+
+Int = Annotated[int, Strict()]  # YAML has types: "5" is no number, and yes is none either
+Float = Annotated[float, Strict()]
+Bool = Annotated[bool, Strict()]
+ConfigPath = Annotated[Path, AfterValidator(_from_folder)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, coerce_numbers_to_str=True)
+
+
+class InboxSettings(_Section):
+    """What is watched, and when a file counts as ready."""
+
+    path: ConfigPath = Path("inbox")
+    recursive: Bool = True
+    settle_seconds: Float = Field(2.0, ge=0, le=3600)
+    give_up_seconds: Float = Field(600.0, gt=0)
+    rescan_seconds: Float = Field(30.0, ge=1)
+    polling: Literal["auto", "always", "never"] = "auto"
+    ignore: tuple[str, ...] = ()
+    max_file_mb: Int = Field(512, ge=1)
+
+
+class FilingSettings(_Section):
+    """Where files go when their result is recorded."""
+
+    processed: Literal["move", "keep", "delete"] = "move"
+    processed_dir: ConfigPath = Path("processed")
+    quarantine_dir: ConfigPath = Path("quarantine")
+    artefacts_dir: ConfigPath = Path("artefacts")
+    receipts: Bool = False
+
+
+class ImagingSettings(_Section):
+    """Limits for one file, and how many decoding processes there are (0: one per core)."""
+
+    max_pixels: Int = Field(100_000_000, ge=1)
+    max_frames: Int = Field(16, ge=1)
+    timeout_seconds: Float = Field(60.0, gt=0)
+    memory_mb: Int = Field(2048, ge=64)
+    workers: Int = Field(0, ge=0, le=256)
+
+
+class ScopeSettings(_Section):
+    """Which DICOM files are for the model; an empty list accepts any."""
+
+    modalities: tuple[str, ...] = ("CR", "DX", "RG", "RF", "XA", "OT")
+    body_parts: tuple[str, ...] = ()
+    on_mismatch: Literal["reject", "flag"] = "reject"
+
+
+class ModelSettings(_Section):
+    """Which weights run, where, and at which operating point."""
+
+    weights: ConfigPath = Path("saved_models/fracture_best_model.pth")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    runtime: Literal["torch"] = "torch"
+    threshold: Float | None = Field(None, gt=0, lt=1)
+    batch_size: Int = Field(16, ge=1, le=1024)
+    heatmaps: Literal["positives", "all", "none"] = "positives"
+
+
+class DatabaseSettings(_Section):
+    """Where results are recorded: an SQLAlchemy URL; a relative SQLite path is relative to the configuration."""
+
+    url: str = "sqlite:///fracture_watch.db"
+
+    @field_validator("url")
+    @classmethod
+    def _known(cls, url: str, info: ValidationInfo) -> str:
+        prefix = "sqlite:///"
+        if not url.startswith(prefix) or url == prefix or ":memory:" in url:
+            raise ValueError("must be sqlite:///FILE")
+        return prefix + str(_from_folder(Path(url.removeprefix(prefix)), info))
+
+    @property
+    def path(self) -> Path:
+        """The SQLite file."""
+        return Path(self.url.removeprefix("sqlite:///"))
+
+
+class WebSettings(_Section):
+    """The HTTP service. Beyond loopback it wants a token."""
+
+    host: str = "127.0.0.1"
+    port: Int = Field(5000, ge=0, le=65535)
+    token: SecretStr | None = None
+    max_upload_mb: Int = Field(64, ge=1)
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        if self.host not in _LOOPBACK and not (self.token and self.token.get_secret_value()):
+            raise ValueError(f"host {self.host} is reachable from other machines, so web.token must be set")
+        return self
+
+
+class LoggingSettings(_Section):
+    """How the log is written, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class Settings(_Section):
+    """All settings, checked."""
+
+    inbox: InboxSettings
+    filing: FilingSettings
+    imaging: ImagingSettings
+    scope: ScopeSettings
+    model: ModelSettings
+    database: DatabaseSettings
+    web: WebSettings
+    logging: LoggingSettings
+
+    @model_validator(mode="after")
+    def _folders_apart(self) -> Self:
+        """What is written must not land in the inbox, or it would be taken in again."""
+        folders = {
+            "filing.processed_dir": self.filing.processed_dir,
+            "filing.quarantine_dir": self.filing.quarantine_dir,
+            "filing.artefacts_dir": self.filing.artefacts_dir,
+            "database.url": self.database.path,
+        }
+        for key, folder in folders.items():
+            if folder.is_relative_to(self.inbox.path):
+                raise ValueError(f"{key} ({folder}) lies inside inbox.path ({self.inbox.path}); put it elsewhere")
+        return self
+
+
+def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read ``config.yaml``; environment variables ``FRACTURE_WATCH__SECTION__KEY`` win over it.
+
+    Raises
+    ------
+    InvalidSettings
+        Naming every wrong key with its path and line.
+    """
+    try:
+        content = path.read_text(encoding="utf-8")
+        tree = yaml.compose(content, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(content) or {}
+    except OSError as error:
+        raise InvalidSettings(f"{path}: cannot be read: {error.strerror}; name the file with --config") from error
+    except UnicodeDecodeError as error:
+        raise InvalidSettings(f"{path}: is not UTF-8 text") from error
+    except yaml.YAMLError as error:
+        raise InvalidSettings(f"{path}: is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise InvalidSettings(f"{path}: must hold sections such as inbox: and model:")
+    complaints = list(_repeated_keys(tree, path))
+    merged, from_environment = _with_environment(values, environment)
+    try:
+        settings = Settings.model_validate(merged, context={"folder": path.absolute().parent})
+    except ValidationError as error:
+        for problem in error.errors():
+            key = tuple(str(part) for part in problem["loc"])
+            where = from_environment.get(key[:2]) or f"{path}, {_line(tree, key)}"
+            complaints.append(f"{where}: {'.'.join(key) or 'settings'}: {_plain(problem)}")
+    if complaints:
+        raise InvalidSettings("; ".join(complaints))
+    return settings
+
+
+def origins(path: Path, environment: Mapping[str, str] = os.environ) -> dict[tuple[str, str], str]:
+    """Where each setting that is not a default came from, by section and key."""
+    values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    _, from_environment = _with_environment(values, environment)
+    from_file = {(section, key): str(path) for section, keys in values.items() for key in keys or {}}
+    return from_file | {(section, key): name for (section, key), name in from_environment.items()}
+
+
+def _with_environment(
+    values: dict[str, Any], environment: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[tuple[str, ...], str]]:
+    """The file's values under the environment's, every section present, and which variable set which key."""
+    # An absent section is an empty one, so that its defaults are validated like everything else.
+    merged: dict[str, Any] = {name: {} for name in Settings.model_fields} | {k: v or {} for k, v in values.items()}
+    names: dict[tuple[str, ...], str] = {}
+    for name, text in environment.items():
+        if name.startswith(_PREFIX):
+            section, _, key = name.removeprefix(_PREFIX).lower().partition("__")
+            if isinstance(merged.setdefault(section, {}), dict):
+                merged[section] = merged[section] | {key: yaml.safe_load(text)}
+            names[section, key] = name
+            names[section,] = name
+    return merged, names
+
+
+def _repeated_keys(node: yaml.Node | None, path: Path) -> Iterator[str]:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: set[str] = set()
+    for key, value in node.value:
+        if key.value in seen:
+            yield f"{path}, line {key.start_mark.line + 1}: {key.value}: is set twice"
+        seen.add(key.value)
+        yield from _repeated_keys(value, path)
+
+
+def _line(node: yaml.Node | None, key: tuple[str, ...]) -> str:
+    """The line of a key, or of the nearest part of it that the file has."""
+    line = 1
+    for part in key:
+        found = (
+            next(((k, v) for k, v in node.value if k.value == part), None)
+            if isinstance(node, yaml.MappingNode)
+            else None
+        )
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return f"line {line}"
+
+
+def _plain(problem: Any) -> str:
+    if problem["type"] == "extra_forbidden":
+        return "unknown key"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    found = problem["input"]
+    return message if isinstance(found, dict) else f"{message} (it is {found!r})"

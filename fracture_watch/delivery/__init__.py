@@ -1,0 +1,1 @@
+"""A result -> the outside world."""

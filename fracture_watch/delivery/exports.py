@@ -1,0 +1,82 @@
+"""Results as JSON lines, CSV and tables."""
+
+import csv
+import json
+from collections.abc import Iterable
+from typing import IO, Any
+
+from fracture_watch.records import Classified, Duplicate, Outcome
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet may execute
+
+
+def file_record(file: str, outcome: Outcome, milliseconds: float | None = None) -> dict[str, Any]:
+    """One file's JSON line, everywhere the same (docs/contract.md 2.2); absent facts are ``None``."""
+    prediction = outcome.prediction if isinstance(outcome, Classified) else None
+    return {
+        "file": printable(file),
+        "status": str(outcome.status),
+        "code": getattr(outcome, "code", None),
+        "detail": getattr(outcome, "detail", None),
+        "notes": list(outcome.notes) if isinstance(outcome, Classified | Duplicate) else [],
+        "sha256": outcome.sha256,
+        "prediction": prediction and str(prediction.label),
+        "probability": prediction and prediction.probability,
+        "threshold": prediction and prediction.threshold,
+        "frame": prediction and prediction.frame,
+        "study_uid": outcome.facts.study_uid,
+        "sop_instance_uid": outcome.facts.sop_instance_uid,
+        "model": prediction
+        and {"name": prediction.model.name, "version": prediction.model.version, "id": prediction.model.id},
+        "milliseconds": milliseconds and round(milliseconds, 1),
+    }
+
+
+def sentence(file: str, outcome: Outcome) -> str:
+    """One line for a person or the log; names cannot forge a second line."""
+    name = printable(file)
+    if isinstance(outcome, Classified):
+        p = outcome.prediction
+        notes = f" ({'; '.join(outcome.notes)})" if outcome.notes else ""
+        return f"{name}: {p.label}, probability {p.probability:.3f} (threshold {p.threshold:.3f}){printable(notes)}"
+    if isinstance(outcome, Duplicate):
+        return f"{name}: duplicate of a file that was classified before"
+    return f"{name}: {outcome.status}, {outcome.code}: {printable(outcome.detail)}"
+
+
+def printable(text: str) -> str:
+    """Text that stays on one line and can be written to any terminal or log."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
+
+
+def write_csv(rows: Iterable[dict[str, Any]], columns: Iterable[str], out: IO[str]) -> None:
+    """CSV with a header; text that a spreadsheet would run as a formula gets a leading apostrophe."""
+    names = list(columns)
+    writer = csv.writer(out)
+    writer.writerow(names)
+    for row in rows:
+        writer.writerow([_cell(row[name]) for name in names])
+
+
+def write_json(rows: Iterable[dict[str, Any]], out: IO[str]) -> None:
+    """One JSON array, streamed."""
+    separator = "["
+    for row in rows:
+        out.write(f"{separator}\n{json.dumps(_parsed(row), ensure_ascii=False)}")
+        separator = ","
+    out.write("[]\n" if separator == "[" else "\n]\n")
+
+
+def write_jsonl(rows: Iterable[dict[str, Any]], out: IO[str]) -> None:
+    """A JSON object a line."""
+    for row in rows:
+        out.write(json.dumps(_parsed(row), ensure_ascii=False) + "\n")
+
+
+def _parsed(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with its notes as a list, as in every other JSON here."""
+    return row | {"notes": json.loads(row["notes"]) if row["notes"] else []}
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

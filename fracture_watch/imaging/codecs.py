@@ -1,0 +1,92 @@
+"""imagecodecs as a pydicom decoder plug-in: one permissive package for every encapsulated transfer syntax."""
+
+from collections.abc import Callable
+from typing import Any
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import uid
+from pydicom.pixels.common import PhotometricInterpretation as PI
+from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import DecodeRunner
+
+LABEL = "imagecodecs"
+Frame = NDArray[Any]
+
+
+def _jpeg(src: bytes, runner: DecodeRunner) -> Frame:
+    """Process 1, 2 and 14, at 8 to 16 bit. Colour is converted by the codec, from what pydicom found it to be."""
+    if runner.samples_per_pixel == 1:
+        return np.asarray(imagecodecs.jpeg8_decode(src))
+    stored_as = "RGB" if runner.photometric_interpretation == PI.RGB else "YCBCR"
+    frame = imagecodecs.jpeg8_decode(src, colorspace=stored_as, outcolorspace="RGB")
+    runner.set_option("photometric_interpretation", PI.RGB)
+    return np.asarray(frame)
+
+
+def _jpeg_ls(src: bytes, runner: DecodeRunner) -> Frame:
+    return np.asarray(imagecodecs.jpegls_decode(src))
+
+
+def _jpeg_2000(src: bytes, runner: DecodeRunner) -> Frame:
+    return _undone_colour_transform(np.asarray(imagecodecs.jpeg2k_decode(src)), runner)
+
+
+def _htj2k(src: bytes, runner: DecodeRunner) -> Frame:
+    return _undone_colour_transform(np.asarray(imagecodecs.htj2k_decode(src)), runner)
+
+
+def _rle(src: bytes, runner: DecodeRunner) -> Frame:
+    samples, shape = runner.samples_per_pixel, (runner.rows, runner.columns)
+    dtype = np.dtype(f"<u{runner.bits_allocated // 8}")
+    data = imagecodecs.dicomrle_decode(src, dtype)
+    planes = np.frombuffer(data, dtype)[: samples * shape[0] * shape[1]].reshape(samples, *shape)
+    return planes[0] if samples == 1 else np.ascontiguousarray(planes.transpose(1, 2, 0))
+
+
+def _undone_colour_transform(frame: Frame, runner: DecodeRunner) -> Frame:
+    if runner.photometric_interpretation in (PI.YBR_ICT, PI.YBR_RCT):  # the codec returns RGB
+        runner.set_option("photometric_interpretation", PI.RGB)
+    return frame
+
+
+_DECODE: dict[uid.UID, Callable[[bytes, DecodeRunner], Frame]] = {
+    uid.JPEGBaseline8Bit: _jpeg,
+    uid.JPEGExtended12Bit: _jpeg,
+    uid.JPEGLossless: _jpeg,
+    uid.JPEGLosslessSV1: _jpeg,
+    uid.JPEGLSLossless: _jpeg_ls,
+    uid.JPEGLSNearLossless: _jpeg_ls,
+    uid.JPEG2000Lossless: _jpeg_2000,
+    uid.JPEG2000: _jpeg_2000,
+    uid.HTJ2KLossless: _htj2k,
+    uid.HTJ2KLosslessRPCL: _htj2k,
+    uid.HTJ2K: _htj2k,
+    uid.RLELossless: _rle,
+}
+DECODER_DEPENDENCIES = {syntax: ("imagecodecs",) for syntax in _DECODE}  # pydicom's plug-in interface
+
+
+def is_available(syntax: str) -> bool:
+    """Part of pydicom's plug-in interface."""
+    return syntax in _DECODE
+
+
+def decode_frame(src: bytes, runner: DecodeRunner) -> bytes:
+    """Part of pydicom's plug-in interface: one encoded frame -> its samples, colour by pixel."""
+    frame = _DECODE[runner.transfer_syntax](src, runner)
+    expected = (runner.rows, runner.columns)
+    if frame.shape[:2] != expected:
+        raise ValueError(f"the compressed picture is {frame.shape[:2]}, but the header says {expected}")
+    runner.set_option("planar_configuration", 0)
+    runner.set_option("bits_allocated", frame.itemsize * 8)
+    return frame.tobytes()
+
+
+def register() -> None:
+    """Put imagecodecs in front of pydicom's decoders. Doing it again changes nothing."""
+    for syntax in _DECODE:
+        decoder = get_decoder(syntax)
+        if LABEL not in decoder.available_plugins:
+            decoder.add_plugin(LABEL, (__name__, "decode_frame"))

@@ -1,0 +1,255 @@
+"""DICOM -> display values, by pydicom with imagecodecs."""
+
+import io
+import logging
+import warnings
+import zlib
+
+import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.pixels import apply_color_lut
+from pydicom.pixels import get_decoder
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from fracture_watch.errors import (
+    Corrupt,
+    FractureWatchError,
+    NoPixelData,
+    NotForPresentation,
+    OutOfScope,
+    OwnOutput,
+    Truncated,
+    UnsupportedTransferSyntax,
+)
+from fracture_watch.imaging import codecs
+from fracture_watch.imaging.grayscale import Chain, Lut, StoredValues, Window, render
+from fracture_watch.imaging.header import facts, integer, items, lut, number, text, windows
+from fracture_watch.imaging.limits import Limits, Scope
+from fracture_watch.records import Pixels
+
+OWN_MODEL_NAME = "fracture_watch"  # ManufacturerModelName of what this program writes
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_GRAY = ("MONOCHROME1", "MONOCHROME2")
+_COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT", "PALETTE COLOR")
+
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # what it would log becomes a detail or a note here
+
+
+class DicomImage:
+    """A DICOM file that has passed every check that needs no pixel.
+
+    Raises
+    ------
+    FractureWatchError
+        With the facts that were known by then.
+    """
+
+    def __init__(self, content: bytes, limits: Limits, scope: Scope) -> None:
+        codecs.register()
+        self._header = _parse(content, limits)
+        self.facts = facts(self._header)
+        self._notes: list[str] = []
+        try:
+            self._check_kind(scope)
+            self._check_pixels(limits)
+        except FractureWatchError as error:
+            error.facts = self.facts
+            raise
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was unusual but handled, so far."""
+        return tuple(dict.fromkeys(self._notes))
+
+    def pixels(self, frame: int) -> Pixels:
+        """Display values, uint8, shape (rows, columns) or (rows, columns, 3)."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return self._gray(frame) if self._photometric in _GRAY else self._color(frame)
+        except FractureWatchError:
+            raise
+        except MemoryError:
+            raise
+        except Exception as error:  # pydicom and the codecs raise many kinds on broken pixels
+            detail = str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
+            raise Corrupt(f"the pixel data cannot be decoded ({self._syntax.name}): {detail}") from error
+
+    def _check_kind(self, scope: Scope) -> None:
+        header = self._header
+        if text(header, "ManufacturerModelName") == OWN_MODEL_NAME:
+            raise OwnOutput("this object was written by fracture_watch; it is not classified again")
+        if not any(keyword in header for keyword in _PIXELS):
+            if "Rows" in header:
+                raise Truncated("the header declares an image but the file ends before its pixel data; send it again")
+            kind = UID(text(header, "SOPClassUID") or "").name or "unknown SOP class"
+            raise NoPixelData(f"the object has no image ({kind})")
+        if (text(header, "PresentationIntentType") or "").upper() == "FOR PROCESSING":
+            raise NotForPresentation(
+                "PresentationIntentType is FOR PROCESSING: raw detector data; send the FOR PRESENTATION image"
+            )
+        self._check_scope("Modality", self.facts.modality, scope.modalities, scope)
+        self._check_scope("BodyPartExamined", self.facts.body_part, scope.body_parts, scope)
+
+    def _check_scope(self, keyword: str, value: str | None, allowed: frozenset[str], scope: Scope) -> None:
+        if value is None:
+            self._notes.append(f"{keyword} missing")
+        elif allowed and value.upper() not in allowed:
+            message = f"{keyword} is {value!r}, which is not among the accepted ones ({', '.join(sorted(allowed))})"
+            if scope.on_mismatch == "reject":
+                raise OutOfScope(f"{message}; see scope in config.yaml")
+            self._notes.append(message)
+
+    def _check_pixels(self, limits: Limits) -> None:
+        header = self._header
+        self._photometric = text(header, "PhotometricInterpretation") or "absent"
+        if self._photometric not in _GRAY + _COLOR:
+            raise Corrupt(f"PhotometricInterpretation is {self._photometric!r}, which DICOM does not define here")
+        rows, columns = self.facts.rows or 0, self.facts.columns or 0
+        if rows < 1 or columns < 1:
+            raise Corrupt(f"the image is {rows} rows x {columns} columns")
+        limits.check_pixels(rows, columns)
+        self.frames = max(1, integer(header, "NumberOfFrames") or 1)
+        self._stored = self._stored_values()
+        self._check_length(rows, columns)
+
+    @property
+    def _syntax(self) -> UID:
+        return UID(self._header.file_meta.TransferSyntaxUID)
+
+    def _stored_values(self) -> StoredValues:
+        allocated = integer(self._header, "BitsAllocated") or 0
+        stored = integer(self._header, "BitsStored") or allocated
+        high = integer(self._header, "HighBit")
+        high = stored - 1 if high is None else high
+        if not 1 <= stored <= allocated or not stored - 1 <= high < allocated:
+            raise Corrupt(f"BitsAllocated {allocated}, BitsStored {stored} and HighBit {high} contradict each other")
+        signed = integer(self._header, "PixelRepresentation") == 1
+        return StoredValues(stored, high, signed, self._syntax.is_encapsulated)
+
+    def _check_length(self, rows: int, columns: int) -> None:
+        if self._syntax.is_encapsulated or "PixelData" not in self._header:
+            return
+        samples = integer(self._header, "SamplesPerPixel") or 1
+        bits = rows * columns * samples * self.frames * (integer(self._header, "BitsAllocated") or 0)
+        if self._photometric == "YBR_FULL_422":
+            bits = bits * 2 // 3
+        if len(self._header.PixelData) < bits // 8:
+            raise Truncated(
+                f"the pixel data are {len(self._header.PixelData):,} bytes, but the header declares {bits // 8:,}; "
+                "send the file again"
+            )
+
+    def _gray(self, frame: int) -> Pixels:
+        plain = not self._syntax.is_encapsulated and integer(self._header, "BitsAllocated") in (8, 16)
+        words = self._native_words(frame) if plain else self._decoded(frame)
+        return render(words, self._stored, self._chain())
+
+    def _native_words(self, frame: int) -> "np.ndarray[tuple[int, int], np.dtype[np.unsignedinteger]]":
+        """The words as they stand in the file: the table reads them, so nothing is copied or masked."""
+        rows, columns = self.facts.rows or 0, self.facts.columns or 0
+        size = (integer(self._header, "BitsAllocated") or 0) // 8
+        order = ">" if self._syntax == ExplicitVRBigEndian else "<"
+        start = frame * rows * columns * size
+        words = np.frombuffer(self._header.PixelData, f"{order}u{size}", rows * columns, start)
+        return words.astype(words.dtype.newbyteorder("="), copy=False).reshape(rows, columns)
+
+    def _decoded(self, frame: int, raw: bool = True) -> np.ndarray:
+        decoder = get_decoder(self._syntax)
+        plugin = codecs.LABEL if codecs.LABEL in decoder.available_plugins else ""
+        array, _ = decoder.as_array(self._header, index=frame, raw=raw, decoding_plugin=plugin)
+        return array
+
+    def _chain(self) -> Chain:
+        header = self._header
+        shape = (text(header, "PresentationLUTShape") or "").upper()
+        slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
+        luts = [lut(item, self._stored.signed) for item in items(header, "ModalityLUTSequence")]
+        return Chain(
+            slope=slope or 1.0,
+            intercept=intercept or 0.0,
+            modality_lut=next((table for table in luts if table), None),
+            voi=self._voi(),
+            inverse=self._photometric == "MONOCHROME1" or shape == "INVERSE",
+            padding=self._padding(),
+        )
+
+    def _voi(self) -> Window | Lut | None:
+        tables = [lut(item, True) for item in items(self._header, "VOILUTSequence")]
+        pairs = windows(self._header)
+        choices: list[Window | Lut] = [table for table in tables if table] + [pair for pair in pairs if pair.valid]
+        broken = len(tables) + len(pairs) - len(choices)
+        if broken:
+            self._notes.append(f"{broken} invalid window or VOI LUT ignored")
+        if not choices:
+            self._notes.append("no window: shown from least to greatest value")
+            return None
+        if len(choices) > 1:
+            chosen = "VOI LUT" if isinstance(choices[0], Lut) else "window"
+            self._notes.append(f"first {chosen} of {len(choices)} VOI transformations")
+        return choices[0]
+
+    def _padding(self) -> tuple[float, float] | None:
+        value = number(self._header, "PixelPaddingValue")
+        if value is None:
+            return None
+        limit = number(self._header, "PixelPaddingRangeLimit")
+        other = value if limit is None else limit
+        return min(value, other), max(value, other)
+
+    def _color(self, frame: int) -> Pixels:
+        array = self._decoded(frame, raw=False)
+        bits = self._stored.bits_stored
+        if self._photometric == "PALETTE COLOR":
+            array = apply_color_lut(array, self._header)
+            bits = array.dtype.itemsize * 8
+        if bits > 8:
+            array = np.clip(array >> (bits - 8), 0, 255)
+        return np.ascontiguousarray(array[..., :3], dtype=np.uint8)
+
+
+def _parse(content: bytes, limits: Limits) -> Dataset:
+    _guard_deflated(content, limits)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            header = dcmread(io.BytesIO(content), force=True)
+    except (EOFError, zlib.error) as error:
+        raise Truncated(f"the DICOM file ends in the middle of an element: {error}; send it again") from error
+    except RecursionError as error:
+        raise Corrupt("the DICOM sequences are nested too deeply to be real") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # pydicom raises many kinds on broken headers
+        raise Corrupt(f"the DICOM header cannot be read: {error}") from error
+    if "TransferSyntaxUID" not in header.file_meta:
+        # PS3.10 wants it; what was written without it is nearly always the default syntax.
+        implicit = header.original_encoding[0] is not False
+        header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    syntax = UID(header.file_meta.TransferSyntaxUID)
+    try:
+        get_decoder(syntax)
+    except NotImplementedError as error:
+        raise UnsupportedTransferSyntax(
+            f"the transfer syntax {syntax.name} ({syntax}) has no decoder here; convert the file, for example "
+            "with dcmdjpeg or gdcmconv --raw"
+        ) from error
+    return header
+
+
+def _guard_deflated(content: bytes, limits: Limits) -> None:
+    """pydicom inflates a deflated data set whole: find out first how large it becomes."""
+    if content[128:132] != b"DICM" or _DEFLATED not in content[132:1024]:
+        return
+    meta_length = int.from_bytes(content[140:144], "little")  # value of (0002,0000)
+    inflater, pending, total = zlib.decompressobj(-zlib.MAX_WBITS), content[144 + meta_length :], 0
+    try:
+        while pending and not inflater.eof:
+            total += len(inflater.decompress(pending, 1 << 20))
+            limits.check_bytes(total)
+            pending = inflater.unconsumed_tail
+    except zlib.error as error:
+        raise Corrupt(f"the deflated data set cannot be inflated: {error}") from error
+    if not inflater.eof:
+        raise Truncated("the deflated data set ends too early; send the file again")

@@ -1,0 +1,163 @@
+"""Stored values -> display values by PS3.3 and PS3.4: modality, VOI, presentation, 8 bit.
+
+For stored values of up to 16 bits the whole chain is one 65,536-entry table, applied in one pass; wider
+integers and floats go through the same functions value by value.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fracture_watch.records import Pixels
+
+Values = NDArray[np.float64]
+_WORDS = np.arange(65536, dtype=np.uint16)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredValues:
+    """How the words of the pixel data are to be read (PS3.5 8.1.1)."""
+
+    bits_stored: int
+    high_bit: int
+    signed: bool
+    encapsulated: bool
+
+    def of_words(self) -> Values:
+        """The value of every 16-bit word, shape (65536,).
+
+        Bits outside BitsStored are masked in native data (old files keep overlays there). In encapsulated data
+        a lossy codec may overshoot BitsStored, which is clipped.
+        """
+        low, high = self.limits
+        if self.encapsulated and not self.signed:
+            return np.clip(_WORDS.astype(np.float64), low, high)
+        shift = 0 if self.encapsulated else self.high_bit + 1 - self.bits_stored
+        words = (_WORDS.astype(np.int32) >> shift) & ((1 << self.bits_stored) - 1)
+        return np.where(words > high, words - (1 << self.bits_stored), words).astype(np.float64)
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Least and greatest value that BitsStored can hold."""
+        if self.signed:
+            return -(1 << (self.bits_stored - 1)), (1 << (self.bits_stored - 1)) - 1
+        return 0, (1 << self.bits_stored) - 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lut:
+    """A lookup table of PS3.3 C.11.1 or C.11.2; values before its first and after its last entry take those."""
+
+    first: int
+    entries: NDArray[np.uint16]
+    bits: int
+
+    def __call__(self, values: Values) -> Values:
+        """Look up ``values``."""
+        index = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1)
+        return self.entries[index.astype(np.int64)].astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A VOI window of PS3.3 C.11.2.1.2 or C.11.2.1.3."""
+
+    center: float
+    width: float
+    function: str = "LINEAR"
+
+    @property
+    def valid(self) -> bool:
+        """Whether the standard allows it: finite, and wide enough for its function."""
+        least = 1.0 if self.function == "LINEAR" else np.nextafter(0, 1)
+        return bool(np.isfinite(self.center) and np.isfinite(self.width) and self.width >= least)
+
+    def __call__(self, values: Values) -> Values:
+        """Grey in [0, 1]."""
+        if self.function == "SIGMOID":
+            exponent = np.clip(-4 * (values - self.center) / self.width, -700, 700)
+            return 1 / (1 + np.exp(exponent))
+        center, width = self.center, self.width
+        if self.function == "LINEAR":
+            center, width = center - 0.5, width - 1
+        if width == 0:
+            return (values > center).astype(np.float64)
+        return np.clip((values - center) / width + 0.5, 0, 1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chain:
+    """The grayscale steps that a header asks for. ``voi`` is ``None`` where it has no usable one.
+
+    ``padding`` is the inclusive range of stored values that are no part of the picture.
+    """
+
+    slope: float = 1.0
+    intercept: float = 0.0
+    modality_lut: Lut | None = None
+    voi: Window | Lut | None = None
+    inverse: bool = False
+    padding: tuple[float, float] | None = None
+
+    def modality(self, stored: Values) -> Values:
+        """Stored values -> modality values."""
+        if self.modality_lut is not None:
+            return self.modality_lut(stored)
+        return stored * self.slope + self.intercept
+
+    def display(self, stored: Values, low: float, high: float) -> Pixels:
+        """Stored values -> 0..255; without a VOI step, modality values ``low``..``high`` span the greys."""
+        values = self.modality(stored)
+        if isinstance(self.voi, Lut):
+            grey = self.voi(values) / ((1 << self.voi.bits) - 1)
+        elif self.voi is not None:
+            grey = self.voi(values)
+        else:
+            grey = (values - low) / (high - low) if high > low else np.zeros_like(values)
+        grey = np.clip(grey, 0, 1)
+        return np.floor((1 - grey if self.inverse else grey) * 255 + 0.5).astype(np.uint8)
+
+    def spread(self, stored: Values) -> tuple[float, float]:
+        """Least and greatest modality value of the finite stored values outside the padding."""
+        kept = np.isfinite(stored)
+        if self.padding is not None:
+            inside = kept & ~((stored >= self.padding[0]) & (stored <= self.padding[1]))
+            kept = inside if inside.any() else kept
+        values = self.modality(stored[kept])
+        return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+
+
+def render(frame: NDArray[Any], stored: StoredValues, chain: Chain) -> Pixels:
+    """One grayscale frame -> display values.
+
+    Parameters
+    ----------
+    frame : ndarray of 8- or 16-bit words, wider integers or floats, shape (rows, columns)
+    stored : StoredValues
+    chain : Chain
+
+    Returns
+    -------
+    ndarray of uint8, shape (rows, columns)
+    """
+    if frame.dtype.itemsize > 2:
+        values = frame.astype(np.float64)
+        low, high = chain.spread(values)
+        return chain.display(np.nan_to_num(values, nan=low, posinf=high, neginf=low), low, high)
+    words = frame.view(f"u{frame.dtype.itemsize}")
+    table = _table(words, stored, chain)
+    return table.take(words)
+
+
+def _table(words: NDArray[Any], stored: StoredValues, chain: Chain) -> Pixels:
+    values = stored.of_words()
+    if chain.voi is not None:
+        return chain.display(values, 0, 0)
+    if stored.bits_stored <= 8:  # the full range, as viewers show 8-bit data
+        ends = chain.modality(np.array(stored.limits, dtype=np.float64))
+        return chain.display(values, float(ends.min()), float(ends.max()))
+    present = np.zeros(65536, bool)
+    present[words] = True
+    return chain.display(values, *chain.spread(values[present]))

@@ -1,0 +1,85 @@
+"""PNG, JPEG, TIFF, WebP and BMP -> display values, by Pillow."""
+
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fracture_watch.errors import Corrupt, TooLarge, Truncated
+from fracture_watch.imaging.limits import Limits
+from fracture_watch.records import Facts, Pixels
+
+_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
+# What Pillow raises on broken content: OSError for most, the others from its format parsers.
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, KeyError, IndexError, TypeError)
+
+
+class RasterImage:
+    """A picture file. Only its first image counts; more are noted.
+
+    Raises
+    ------
+    Corrupt, Truncated, TooLarge
+    """
+
+    frames = 1
+
+    def __init__(self, content: bytes, limits: Limits) -> None:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow's bomb warning: the limit below is ours
+                image = Image.open(io.BytesIO(content), formats=_FORMATS)
+                limits.check_pixels(image.height, image.width)
+                self.notes: tuple[str, ...] = _notes(image)
+                self._pixels = _displayed(image)
+        except Image.DecompressionBombError as error:
+            raise TooLarge(f"the picture declares too many pixels: {error}") from error
+        except UnidentifiedImageError as error:
+            raise Corrupt("the first bytes are a picture's, but the rest is not readable as one") from error
+        except _BROKEN as error:
+            kind = Truncated if "truncated" in str(error).lower() else Corrupt
+            raise kind(f"the picture cannot be decoded: {error}; send it again from its source") from error
+        self.facts = Facts(rows=self._pixels.shape[0], columns=self._pixels.shape[1])
+
+    def pixels(self, frame: int) -> Pixels:
+        """Display values, uint8, shape (rows, columns) or (rows, columns, 3)."""
+        return self._pixels
+
+
+def _notes(image: Image.Image) -> tuple[str, ...]:
+    count = getattr(image, "n_frames", 1)
+    return (f"first of {count} images in the file",) if count > 1 else ()
+
+
+def _displayed(image: Image.Image) -> Pixels:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        return _scaled_from_16_bit(np.asarray(image))
+    if image.mode in ("I", "F"):
+        return _stretched(np.asarray(image, dtype=np.float64))
+    if image.mode in ("1", "L"):
+        return np.asarray(image.convert("L"))
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba)
+    if image.mode == "LA":
+        return np.asarray(image.convert("L"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _scaled_from_16_bit(values: np.ndarray) -> Pixels:
+    table = ((np.arange(65536, dtype=np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    return table[values.astype(np.uint16, copy=False)]
+
+
+def _stretched(values: np.ndarray) -> Pixels:
+    """32-bit pictures have no agreed range; viewers show them from their least to their greatest value."""
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        raise Corrupt("the picture has no finite pixel values")
+    low, high = float(finite.min()), float(finite.max())
+    span = (high - low) or 1.0
+    return np.rint(np.clip((np.nan_to_num(values, nan=low) - low) / span, 0, 1) * 255).astype(np.uint8)

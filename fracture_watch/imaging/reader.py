@@ -1,0 +1,84 @@
+"""Bytes -> Radiograph: one path for training, serving and rendering."""
+
+import hashlib
+from pathlib import Path
+from typing import Protocol
+
+from fracture_watch.errors import Corrupt, NotAnImage, Unreadable, WrongUse
+from fracture_watch.imaging.limits import Limits, Scope
+from fracture_watch.imaging.sniff import HEAD, sniff
+from fracture_watch.records import Facts, Format, Pixels, Radiograph
+
+
+class Image(Protocol):
+    """An opened file: facts first, pixels a frame at a time."""
+
+    facts: Facts
+    frames: int
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+
+    def pixels(self, frame: int) -> Pixels:
+        """Display values of one frame, uint8, shape (rows, columns) or (rows, columns, 3)."""
+
+
+def read(source: str | Path | bytes, frame: int = 0) -> Radiograph:
+    """Decode one frame and render it as a viewer shows it.
+
+    Parameters
+    ----------
+    source : path or bytes
+        DICOM, PNG, JPEG, TIFF, WebP or BMP; recognised by content.
+    frame : int
+        Counted from 0.
+
+    Returns
+    -------
+    Radiograph
+        ``.pixels`` is uint8, shape (rows, columns) or (rows, columns, 3).
+
+    Raises
+    ------
+    FractureWatchError
+        With a ``code`` and a ``detail``: see ``fracture_watch.errors``.
+
+    Notes
+    -----
+    This decodes in the calling process. The watcher and the web service decode in worker processes with limits.
+    """
+    content = source if isinstance(source, bytes) else load(Path(source), Limits())
+    image = open_image(content, Limits(), Scope())
+    if not 0 <= frame < image.frames:
+        raise WrongUse(f"there is no frame {frame}; the file has {image.frames}, counted from 0")
+    pixels = image.pixels(frame)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Radiograph(pixels, sha256, frame, image.frames, image.facts, image.notes)
+
+
+def load(path: Path, limits: Limits) -> bytes:
+    """Read a file once, whole, after its size was checked."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            limits.check_bytes(file.tell())
+            file.seek(0)
+            return file.read()
+    except OSError as error:
+        raise Unreadable(f"the file cannot be read: {error.strerror or error}") from error
+
+
+def open_image(content: bytes, limits: Limits, scope: Scope) -> Image:
+    """Recognise the content and read its facts; DICOM files out of scope are refused here."""
+    found = sniff(content[:HEAD])
+    if not content:
+        raise Corrupt("the file is empty")
+    if found is Format.UNKNOWN:
+        raise NotAnImage("the content is not DICOM, PNG, JPEG, TIFF, WebP or BMP")
+    if found is Format.DICOM:
+        from fracture_watch.imaging.dicom import DicomImage
+
+        return DicomImage(content, limits, scope)
+    from fracture_watch.imaging.raster import RasterImage
+
+    return RasterImage(content, limits)

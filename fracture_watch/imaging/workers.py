@@ -1,0 +1,145 @@
+"""Decoding in killable worker processes: a crash, a hang or a memory hog costs one file, never the daemon."""
+
+import contextlib
+import hashlib
+import multiprocessing
+import resource
+import signal
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pebble import ProcessExpired, ProcessPool
+
+from fracture_watch.errors import DecoderCrashed, FractureWatchError, OutOfMemory, TimedOut
+from fracture_watch.imaging.limits import Limits, Scope
+from fracture_watch.imaging.reader import load, open_image
+from fracture_watch.records import Facts, Pixels, Prepared, Source, Upload
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a worker does with every file. ``preprocess`` and ``preview`` are picklable functions of one frame."""
+
+    preprocess: Callable[[Pixels], Pixels]
+    preview: Callable[[Pixels], Pixels]
+    limits: Limits = Limits()
+    scope: Scope = Scope()
+
+
+def prepare(source: Source, plan: Plan) -> Prepared:
+    """Read once, hash and decode those same bytes, make the small pictures. Runs in a worker.
+
+    Raises
+    ------
+    FractureWatchError
+        With whatever was known of the file by then.
+    """
+    sha256: str | None = None
+    facts = Facts()
+    try:
+        content = source.content if isinstance(source, Upload) else load(source.path, plan.limits)
+        sha256 = hashlib.sha256(content).hexdigest()
+        image = open_image(content, plan.limits, plan.scope)
+        facts = image.facts
+        count = min(image.frames, plan.limits.max_frames)
+        tensors, previews = [], []
+        for frame in range(count):
+            pixels = image.pixels(frame)
+            tensors.append(plan.preprocess(pixels))
+            previews.append(plan.preview(pixels))
+    except FractureWatchError as error:
+        error.sha256 = sha256
+        error.facts = error.facts if facts == Facts() else facts
+        raise
+    notes = image.notes
+    if image.frames > 1:
+        notes = (*notes, f"{count} of {image.frames} frames classified")
+    return Prepared(sha256, np.stack(tensors), tuple(previews), facts, notes)
+
+
+class WorkerPool:
+    """A decoder that runs ``prepare`` in worker processes.
+
+    Parameters
+    ----------
+    plan : Plan
+    workers : int
+        Number of processes.
+    timeout_seconds : float
+        For one file; a worker that takes longer is killed.
+    memory_mb : int
+        How much a worker may allocate beyond what its imports take, in MiB.
+    """
+
+    def __init__(self, plan: Plan, workers: int, timeout_seconds: float, memory_mb: int) -> None:
+        self._plan = plan
+        self._timeout = timeout_seconds
+        self._memory_mb = memory_mb
+        self._pool = ProcessPool(
+            max_workers=workers,
+            initializer=_start_worker,
+            initargs=(memory_mb,),
+            context=multiprocessing.get_context("spawn"),
+        )
+
+    def submit(self, source: Source) -> "Decoding":
+        """Start decoding ``source``."""
+        future = self._pool.schedule(prepare, args=(source, self._plan), timeout=self._timeout)
+        return Decoding(future, self._timeout, self._memory_mb)
+
+    def close(self) -> None:
+        """Kill the workers; what they had in hand is abandoned."""
+        self._pool.stop()
+        self._pool.join()
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """A decoding under way."""
+
+    _future: "Future[Prepared]"
+    _timeout: float
+    _memory_mb: int
+
+    def result(self) -> Prepared:
+        """Wait for it.
+
+        Raises
+        ------
+        FractureWatchError
+            What stopped it, crashes and limits included.
+        """
+        try:
+            return self._future.result()
+        except ProcessExpired as error:
+            raise DecoderCrashed(
+                f"the decoder process died on this file ({error}); convert the file to an uncompressed transfer "
+                "syntax and send it again"
+            ) from error
+        except TimeoutError as error:
+            raise TimedOut(
+                f"decoding took more than {self._timeout:g} s (imaging.timeout_seconds); raise it if such files are "
+                "expected"
+            ) from error
+        except MemoryError as error:
+            raise OutOfMemory(
+                f"decoding needs more than {self._memory_mb} MiB (imaging.memory_mb); raise it if such files are "
+                "expected"
+            ) from error
+
+
+def _start_worker(memory_mb: int) -> None:
+    """Limit memory, and leave Ctrl-C to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from fracture_watch.imaging import dicom, raster  # noqa: F401  imported now, so that the limit is counted from here
+
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except OSError:
+        return  # no /proc (macOS), where RLIMIT_AS has no effect either
+    limit = pages * resource.getpagesize() + memory_mb * 1024 * 1024
+    with contextlib.suppress(ValueError):  # a lower hard limit is already in force
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -1,0 +1,196 @@
+"""Whether a file is structurally whole, from its own declared lengths. Reads headers only, never recurses."""
+
+import zlib
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from fracture_watch.records import Format
+
+_MOST_ELEMENTS = 200_000  # a hostile file of tiny elements must not hold up the watcher
+_UNDEFINED = 0xFFFFFFFF
+_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_VRS = _LONG_VRS | frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+_ITEM, _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
+_TRANSFER_SYNTAX, _ROWS = (0x0002, 0x0010), (0x0028, 0x0010)
+_PIXEL_DATA = frozenset({(0x7FE0, 0x0008), (0x7FE0, 0x0009), (0x7FE0, 0x0010)})
+_IMPLICIT, _BIG_ENDIAN, _DEFLATED = b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.2", b"1.2.840.10008.1.2.1.99"
+
+
+class Completeness(StrEnum):
+    """What a file's structure says."""
+
+    COMPLETE = "complete"  # it reaches its own declared end
+    INCOMPLETE = "incomplete"  # it ends before that
+    UNKNOWN = "unknown"  # its format does not say, or it is none
+
+
+def completeness(path: Path, found: Format) -> Completeness:
+    """Check one file whose format was sniffed already.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    check = {
+        Format.DICOM: _dicom,
+        Format.PNG: _png,
+        Format.JPEG: _jpeg,
+        Format.WEBP: _webp,
+        Format.BMP: _bmp,
+    }.get(found)
+    if check is None:
+        return Completeness.UNKNOWN
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        whole = check(file, size)
+    if whole is None:
+        return Completeness.UNKNOWN
+    return Completeness.COMPLETE if whole else Completeness.INCOMPLETE
+
+
+def _png(file: BinaryIO, size: int) -> bool | None:
+    position = 8
+    for _ in range(_MOST_ELEMENTS):
+        file.seek(position)
+        head = file.read(8)
+        if len(head) < 8:
+            return False
+        position += 12 + int.from_bytes(head[:4], "big")
+        if head[4:] == b"IEND":
+            return position <= size
+    return None
+
+
+def _jpeg(file: BinaryIO, size: int) -> bool | None:
+    """EOI near the end: entropy-coded data cannot hold it, and some writers pad after it."""
+    file.seek(max(0, size - 65536))
+    return b"\xff\xd9" in file.read()
+
+
+def _webp(file: BinaryIO, size: int) -> bool | None:
+    return int.from_bytes(file.read(8)[4:], "little") + 8 <= size
+
+
+def _bmp(file: BinaryIO, size: int) -> bool | None:
+    return int.from_bytes(file.read(6)[2:], "little") <= size
+
+
+class _Element(NamedTuple):
+    tag: tuple[int, int]
+    sequence: bool
+    length: int
+    end_of_header: int
+    explicit: bool  # how what is inside is encoded
+
+
+def _dicom(file: BinaryIO, size: int) -> bool | None:
+    """Walk the elements of PS3.5 7.1 up to pixel data with the bytes they declare or their delimiter."""
+    position, syntax = _file_meta(file)
+    if position is None:
+        return False
+    if syntax == _DEFLATED:
+        return _inflates(file, position)
+    order = "big" if syntax == _BIG_ENDIAN else "little"
+    # The levels of undefined length that are open; each says whether it is explicit VR inside.
+    levels = [_looks_explicit(file, position) if not syntax else syntax != _IMPLICIT]
+    rows_seen = False
+    for _ in range(_MOST_ELEMENTS):
+        if position >= size:
+            return position == size and len(levels) == 1 and not rows_seen
+        element = _element(file, position, levels[-1], order)
+        if element is None:
+            return False
+        position = element.end_of_header
+        if element.tag in (_ITEM_END, _SEQUENCE_END):
+            if len(levels) > 1:
+                levels.pop()
+            continue
+        top = len(levels) == 1
+        if top and element.tag in _PIXEL_DATA:
+            return (
+                _fragments_end(file, position, size, order)
+                if element.length == _UNDEFINED
+                else (position + element.length <= size)
+            )
+        rows_seen |= top and element.tag == _ROWS
+        if element.length == _UNDEFINED:
+            levels.append(element.explicit)
+        else:
+            position += element.length
+    return None
+
+
+def _file_meta(file: BinaryIO) -> tuple[int | None, bytes]:
+    """Where the data set begins (``None``: not yet there) and its transfer syntax (empty: not stated)."""
+    file.seek(128)
+    position = 132 if file.read(4) == b"DICM" else 0
+    syntax = b""
+    for _ in range(1000):
+        element = _element(file, position, True, "little")
+        if element is None:
+            return None, syntax
+        if element.tag[0] != 2:
+            break
+        if element.tag == _TRANSFER_SYNTAX:
+            file.seek(element.end_of_header)
+            syntax = file.read(min(element.length, 64)).rstrip(b"\0 ")
+        position = element.end_of_header + element.length
+    return position, syntax
+
+
+def _looks_explicit(file: BinaryIO, position: int) -> bool:
+    file.seek(position + 4)
+    return file.read(2) in _VRS
+
+
+def _element(file: BinaryIO, position: int, explicit: bool, order: str) -> _Element | None:
+    """The element header at ``position``; ``None`` where the file ends inside it."""
+    file.seek(position)
+    head = file.read(12)
+    if len(head) < 8:
+        return None
+    tag = _int(head[:2], order), _int(head[2:4], order)
+    if tag[0] == 0xFFFE or not explicit:
+        return _Element(tag, False, _int(head[4:8], order), position + 8, explicit)
+    vr = head[4:6]
+    if vr in _LONG_VRS:
+        if len(head) < 12:
+            return None
+        # PS3.5 6.2.2: inside UN of undefined length everything is implicit VR.
+        return _Element(tag, vr == b"SQ", _int(head[8:12], order), position + 12, vr != b"UN")
+    return _Element(tag, False, _int(head[6:8], order), position + 8, explicit)
+
+
+def _fragments_end(file: BinaryIO, position: int, size: int, order: str) -> bool | None:
+    """Whether encapsulated pixel data reach their sequence delimiter (PS3.5 A.4)."""
+    for _ in range(_MOST_ELEMENTS):
+        element = _element(file, position, False, order)
+        if element is None or position >= size:
+            return False
+        if element.tag == _SEQUENCE_END:
+            return True
+        position = element.end_of_header + element.length
+    return None
+
+
+def _inflates(file: BinaryIO, position: int) -> bool | None:
+    """Whether the deflated data set reaches the end of its stream; gives up on a bomb."""
+    file.seek(position)
+    inflater, produced = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    try:
+        while chunk := inflater.unconsumed_tail or file.read(1 << 16):
+            produced += len(inflater.decompress(chunk, 1 << 20))
+            if inflater.eof:
+                return True
+            if produced > 1 << 30:
+                return None
+    except zlib.error:
+        return None
+    return False
+
+
+def _int(data: bytes, order: str) -> int:
+    return int.from_bytes(data, "big" if order == "big" else "little")

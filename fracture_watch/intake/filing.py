@@ -1,0 +1,199 @@
+"""Where files go after their outcome is committed. Moves never overwrite and work across devices."""
+
+import contextlib
+import errno
+import filecmp
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fracture_watch.errors import StorageUnavailable
+from fracture_watch.records import DISCLAIMER, Classified, Duplicate, Outcome, Recorded, SourceFile, now
+
+_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+
+
+@dataclass(frozen=True, slots=True)
+class Filing:
+    """Moves, keeps or deletes processed files; moves failed and rejected ones to quarantine with a sidecar.
+
+    Parameters
+    ----------
+    inbox, processed_dir, quarantine_dir : Path
+    processed : {"move", "keep", "delete"}
+    receipts : bool
+        Write a JSON receipt beside every processed file that was moved.
+    """
+
+    inbox: Path
+    processed_dir: Path
+    quarantine_dir: Path
+    processed: Literal["move", "keep", "delete"] = "move"
+    receipts: bool = False
+
+    def destination(self, source: SourceFile, outcome: Outcome) -> Path | None:
+        """Where the file will go: a free name now, the source's own path to stay, ``None`` to be deleted."""
+        processed = isinstance(outcome, Classified | Duplicate)
+        if processed and self.processed == "keep":
+            return source.path
+        if processed and self.processed == "delete":
+            return None
+        root = self.processed_dir if processed else self.quarantine_dir
+        return next(name for name in _names(root / source.path.relative_to(self.inbox)) if not name.exists())
+
+    def file(self, recorded: Recorded) -> Path | None:
+        """Put a committed file where the database says it goes; doing it again changes nothing.
+
+        Returns
+        -------
+        Path or None
+            Where it is now; ``None`` if it was deleted.
+
+        Raises
+        ------
+        StorageUnavailable
+            If it cannot be put there; it is then still in the inbox.
+        """
+        source, target = recorded.source.path, recorded.filed_path
+        if target == source:
+            return target
+        try:
+            if target is not None:
+                target = self._move(recorded, target)
+            elif _is_still_there(recorded.source):
+                source.unlink()
+        except OSError as error:
+            raise StorageUnavailable(f"{source} cannot be filed to {target}: {error.strerror or error}") from error
+        self._remove_emptied(source.parent)
+        return target
+
+    def probe(self) -> None:
+        """Raise ``StorageUnavailable`` if files could not be put away: a folder is missing, read-only or full."""
+        for folder in (self.processed_dir, self.quarantine_dir):
+            probe = folder / f".probe-{os.getpid()}.part"
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with probe.open("wb") as file:
+                    file.write(bytes(65536))
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                raise StorageUnavailable(f"{folder} cannot be written: {error.strerror}") from error
+            finally:
+                with contextlib.suppress(OSError):
+                    probe.unlink()
+
+    def _move(self, recorded: Recorded, target: Path) -> Path:
+        source = recorded.source.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        processed = isinstance(recorded.outcome, Classified | Duplicate)
+        if _is_still_there(recorded.source):  # else it was moved before a crash, or somebody took it away
+            target = next(name for name in _names(target) if _moved(source, name))
+        if target.exists() and (self.receipts or not processed):
+            _write_json(target.with_name(target.name + ".json"), _slip(recorded))
+        return target
+
+    def _remove_emptied(self, folder: Path) -> None:
+        with contextlib.suppress(OSError):  # not empty: it stays
+            while folder != self.inbox and folder.is_relative_to(self.inbox):
+                folder.rmdir()
+                folder = folder.parent
+
+
+def _is_still_there(source: SourceFile) -> bool:
+    """Whether the path still holds the file that was processed, and not a later one of the same name."""
+    try:
+        facts = source.path.lstat()
+    except FileNotFoundError:
+        return False
+    return (facts.st_size, facts.st_mtime_ns, facts.st_ino) == (source.size, source.modified_ns, source.inode)
+
+
+def _names(wanted: Path) -> Iterator[Path]:
+    """``a.dcm``, ``a-1.dcm``, ``a-2.dcm``, ..."""
+    yield wanted
+    number = 0
+    while True:
+        number += 1
+        yield wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
+
+
+def _moved(source: Path, target: Path) -> bool:
+    """Move without ever overwriting; ``False`` if another file has that name."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except FileExistsError:
+        if not source.samefile(target):  # if it is: a move that was cut off between its two steps
+            return False
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            return _copied(source, target)
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        try:  # reserve the name, then rename over the reservation
+            target.open("xb").close()
+        except FileExistsError:
+            return False
+        source.replace(target)
+        return True
+    source.unlink()
+    return True
+
+
+def _copied(source: Path, target: Path) -> bool:
+    """Across devices: copy, fsync, give it its name, and only then remove the source."""
+    if target.exists() and not filecmp.cmp(source, target, shallow=False):
+        return False
+    temporary = target.with_name(f".{target.name}.part")
+    with source.open("rb") as reader, temporary.open("wb") as writer:
+        shutil.copyfileobj(reader, writer, 1 << 20)
+        writer.flush()
+        os.fsync(writer.fileno())
+    shutil.copystat(source, temporary)
+    temporary.replace(target)
+    _fsync_folder(target.parent)
+    source.unlink()
+    return True
+
+
+def _slip(recorded: Recorded) -> dict[str, Any]:
+    """What a sidecar or receipt says."""
+    outcome = recorded.outcome
+    slip: dict[str, Any] = {
+        "result": recorded.id,
+        "status": str(outcome.status),
+        "code": getattr(outcome, "code", None),
+        "detail": getattr(outcome, "detail", None),
+        "sha256": outcome.sha256,
+        "source_path": str(recorded.source.path),
+        "attempts": recorded.attempts,
+        "when": now(),
+    }
+    if isinstance(outcome, Classified):
+        prediction = outcome.prediction
+        slip |= {
+            "prediction": str(prediction.label),
+            "probability": prediction.probability,
+            "threshold": prediction.threshold,
+            "model": {"name": prediction.model.name, "version": prediction.model.version, "id": prediction.model.id},
+            "disclaimer": DISCLAIMER,
+        }
+    return slip
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _fsync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,130 @@
+"""When a file is ready: fed by scan, events and rescans alike, it holds files until nobody writes them any more."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fracture_watch.intake.completeness import Completeness
+from fracture_watch.records import SourceFile, now
+
+_Stamp = tuple[int, int, int]  # size, mtime in ns, inode
+
+
+@dataclass(slots=True)
+class _Sighting:
+    seen_at: str
+    first: float
+    stamp: _Stamp
+    stable_since: float
+    closed: bool
+    completeness: Completeness | None = None  # of `stamp`; checked when it matters
+    stalled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What one look at the waiting files found: those that are ready, and those that newly count as stalled."""
+
+    ready: tuple[SourceFile, ...] = ()
+    stalled: tuple[SourceFile, ...] = ()
+
+
+class Settling:
+    """Holds sighted files until they are ready.
+
+    A file is ready when size, mtime and inode have been stable for ``settle_seconds`` and it is structurally
+    complete. The quiet period is skipped when the kernel said that the writer closed it or renamed it in, and it
+    is complete. After ``give_up_seconds`` a stable file is handed out as it is, so that it fails with its reason,
+    and a growing one counts as stalled. Age is counted on a monotonic clock from the first sighting.
+
+    Parameters
+    ----------
+    settle_seconds, give_up_seconds : float
+    check : function
+        Tells whether a file is complete; raises OSError where it cannot be read.
+    clock : function
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        settle_seconds: float,
+        give_up_seconds: float,
+        check: Callable[[Path], Completeness],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settle = settle_seconds
+        self._give_up = give_up_seconds
+        self._check = check
+        self._clock = clock
+        self._waiting: dict[Path, _Sighting] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(tuple(self._waiting))
+
+    def sight(self, path: Path, stat: os.stat_result, closed: bool = False) -> None:
+        """Note that ``path`` is there; ``closed`` if the kernel said that its writer is done."""
+        stamp = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        time_now = self._clock()
+        known = self._waiting.get(path)
+        if known is None:
+            self._waiting[path] = _Sighting(now(), time_now, stamp, time_now, closed)
+            return
+        if known.stamp != stamp:
+            known.stamp, known.stable_since, known.completeness, known.closed = stamp, time_now, None, False
+        known.closed |= closed
+
+    def settle(self, limit: int) -> Settled:
+        """Look at every waiting file again; hand out at most ``limit`` ready ones and forget them."""
+        ready: list[SourceFile] = []
+        stalled: list[SourceFile] = []
+        for path in self:
+            if len(ready) >= limit:
+                break
+            sighting = self._seen_again(path)
+            if sighting is None:
+                continue
+            if self._is_ready(path, sighting):
+                ready.append(_source(path, self._waiting.pop(path)))
+            elif not sighting.stalled and self._clock() - sighting.first >= self._give_up:
+                sighting.stalled = True
+                stalled.append(_source(path, sighting))
+        return Settled(tuple(ready), tuple(stalled))
+
+    def _seen_again(self, path: Path) -> _Sighting | None:
+        """The sighting with today's stamp; forgotten where the file is gone."""
+        try:
+            self.sight(path, path.lstat())
+        except FileNotFoundError:
+            del self._waiting[path]
+            return None
+        except OSError:
+            pass  # cannot be looked at now; what was seen before stands
+        return self._waiting[path]
+
+    def _is_ready(self, path: Path, sighting: _Sighting) -> bool:
+        time_now = self._clock()
+        quiet = time_now - sighting.stable_since >= self._settle
+        if not quiet and not sighting.closed:
+            return False
+        if sighting.completeness is None:
+            try:
+                sighting.completeness = self._check(path)
+            except OSError:
+                # Unreadable now; once quiet, the decoder says why.
+                sighting.completeness = Completeness.UNKNOWN
+        if sighting.completeness is Completeness.COMPLETE:
+            return True
+        if not quiet:
+            return False
+        return sighting.completeness is Completeness.UNKNOWN or time_now - sighting.first >= self._give_up
+
+
+def _source(path: Path, sighting: _Sighting) -> SourceFile:
+    size, modified_ns, inode = sighting.stamp
+    return SourceFile(path, size, modified_ns, inode, sighting.seen_at)

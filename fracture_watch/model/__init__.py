@@ -1,0 +1,41 @@
+"""Radiographs -> predictions."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fracture_watch.model.classifier import Classifier
+
+__all__ = ["load_classifier"]
+
+
+def load_classifier(
+    weights: str | Path, *, threshold: float | None = None, device: str = "auto", batch_size: int = 16
+) -> "Classifier":
+    """Load weights with the card beside them.
+
+    Parameters
+    ----------
+    weights : path
+        A ``.pth`` file with a ``state_dict``; its card is the ``.yaml`` of the same name.
+    threshold : float, optional
+        Operating point in (0, 1); the card's by default.
+    device : {"auto", "cpu", "cuda"}
+    batch_size : int
+        Most images in one forward pass.
+
+    Raises
+    ------
+    InvalidModel
+        If the weights or their card are missing, damaged or contradict each other.
+    """
+    # torch is imported here and not above, so that decoding workers can use this package without it.
+    from fracture_watch.model.card import Card
+    from fracture_watch.model.classifier import Classifier
+    from fracture_watch.model.weights import load_network
+
+    weights = Path(weights)
+    card = Card.load(weights)
+    if threshold is not None:
+        card = card.with_threshold(threshold)
+    return Classifier(load_network(weights, card), card, device, batch_size)

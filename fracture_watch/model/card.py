@@ -1,0 +1,134 @@
+"""The model card: the YAML beside the weights that decides how they are used and says what they are worth."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fracture_watch.errors import InvalidModel
+from fracture_watch.model.preprocess import Preprocessor, Resize
+from fracture_watch.records import ModelFacts
+
+Channels = tuple[float, float, float]
+Probability = Annotated[float, Field(gt=0, lt=1)]
+
+IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
+IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Input(_Part):
+    """How a displayed radiograph becomes the model's input: RGB of ``size`` x ``size`` pixels."""
+
+    size: int = Field(224, ge=32, le=1024)
+    resize: Resize = "letterbox"
+    mean: Channels = IMAGENET_MEAN
+    std: Channels = IMAGENET_STD
+
+
+class Calibration(_Part):
+    """``probability = sigmoid(slope * logit + intercept)``, fitted at ``prevalence`` of fractured images."""
+
+    slope: float = Field(1.0, gt=0)
+    intercept: float = 0.0
+    prevalence: Probability | None = None
+
+
+class Threshold(_Part):
+    """``fractured`` at or over ``value``, and how that was chosen."""
+
+    value: Probability = 0.5
+    chosen: str = "not chosen; 0.5 by default"
+
+
+class Card(_Part):
+    """A model card, as it stands in ``<weights>.yaml``.
+
+    Preprocessing, labels and threshold come from here alone, in training, serving and evaluation alike.
+    """
+
+    name: str = Field(min_length=1)
+    version: str = Field(min_length=1)
+    architecture: str = Field(pattern=r"^(timm|torchvision):[A-Za-z0-9_.]+$")
+    classes: dict[int, str] = {0: "fractured", 1: "not fractured"}
+    input: Input = Input()
+    calibration: Calibration = Calibration()
+    threshold: Threshold = Threshold()
+    training: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+    intended_use: str = ""
+    limits: list[str] = []
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    @model_validator(mode="after")
+    def _known_classes(self) -> Self:
+        if self.classes != {0: "fractured", 1: "not fractured"}:
+            raise ValueError("classes must be 0: fractured, 1: not fractured (the model contract)")
+        return self
+
+    @classmethod
+    def load(cls, weights: Path) -> Self:
+        """Read the card of a weights file.
+
+        Raises
+        ------
+        InvalidModel
+            If the weights or the card are missing or the card is wrong.
+        """
+        path = card_path(weights)
+        if not weights.is_file():
+            raise InvalidModel(f"{weights}: there are no model weights here; set model.weights in config.yaml")
+        if not path.is_file():
+            raise InvalidModel(
+                f"{weights}: its card {path.name} is missing. Weights without a card do not load, because nothing "
+                "says how their input is made and what their outputs mean; write one (docs/model.md shows how)"
+            )
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
+            raise InvalidModel(f"{path}: the model card is not valid: {_brief(error)}") from error
+
+    def save(self, weights: Path) -> None:
+        """Write the card beside ``weights``."""
+        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+        card_path(weights).write_text(text, encoding="utf-8")
+
+    @property
+    def preprocessor(self) -> Preprocessor:
+        """The picture stage that this card asks for."""
+        return Preprocessor(size=self.input.size, resize=self.input.resize)
+
+    @property
+    def facts(self) -> ModelFacts:
+        """Name, version and identity. The identity covers every field that decides a result."""
+        deciding = self.model_dump(mode="json", include={"architecture", "classes", "input", "calibration", "sha256"})
+        deciding["threshold"] = self.threshold.value
+        digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+        return ModelFacts(name=self.name, version=self.version, id=digest[:16])
+
+    def with_threshold(self, value: float) -> Self:
+        """The same model at another operating point: another identity."""
+        return self.model_copy(update={"threshold": Threshold(value=value, chosen="model.threshold in the settings")})
+
+
+def card_path(weights: Path) -> Path:
+    """``saved_models/x.pth`` -> ``saved_models/x.yaml``."""
+    return weights.with_suffix(".yaml")
+
+
+def digest(weights: Path) -> str:
+    """SHA-256 of the weights file, in hexadecimal."""
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _brief(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors())
+    return str(error)

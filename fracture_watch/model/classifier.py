@@ -1,0 +1,104 @@
+"""Radiographs -> predictions, in batches, with everything that decides a result taken from the card."""
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fracture_watch.errors import InvalidModel
+from fracture_watch.model.card import Card
+from fracture_watch.model.weights import Network
+from fracture_watch.records import Label, Pixels, Prediction, Prepared, Radiograph
+
+_FRACTURED, _NOT_FRACTURED = 0, 1
+
+
+class Classifier:
+    """A loaded model.
+
+    Parameters
+    ----------
+    network : Network
+    card : Card
+    device : {"auto", "cpu", "cuda"}
+        ``auto`` takes the GPU where there is one.
+    batch_size : int
+        Most images in one forward pass.
+    """
+
+    def __init__(self, network: Network, card: Card, device: str = "auto", batch_size: int = 16) -> None:
+        self.card = card
+        self._device = _device(device)
+        self._network = network.to(self._device, memory_format=torch.channels_last).eval()
+        self._batch_size = batch_size
+        self._mean = torch.tensor(card.input.mean, device=self._device).view(3, 1, 1) * 255
+        self._std = torch.tensor(card.input.std, device=self._device).view(3, 1, 1) * 255
+        self._lock = threading.Lock()  # one forward pass at a time: torch already uses every core
+
+    def predict(self, radiographs: Sequence[Radiograph]) -> list[Prediction]:
+        """Classify displayed radiographs, in order.
+
+        Parameters
+        ----------
+        radiographs : sequence of Radiograph
+            As ``fracture_watch.imaging.read`` gives them.
+
+        Returns
+        -------
+        list of Prediction
+        """
+        tensors = [self.card.preprocessor(r.pixels)[np.newaxis] for r in radiographs]
+        return self._predict(tensors)
+
+    def classify(self, prepared: Sequence[Prepared]) -> list[Prediction]:
+        """Classify what decoding workers prepared, in order; a file's answer is its highest frame's."""
+        return self._predict([p.tensor for p in prepared])
+
+    def _predict(self, tensors: Sequence[Pixels]) -> list[Prediction]:
+        if not tensors:
+            return []
+        frames = torch.cat([_rgb(t) for t in tensors])
+        with self._lock, torch.inference_mode():
+            parts = [self._forward(chunk) for chunk in frames.split(self._batch_size)]
+        logits = np.concatenate([logit for logit, _ in parts])
+        maps = np.concatenate([evidence for _, evidence in parts])
+        ends = np.cumsum([len(t) for t in tensors])[:-1]
+        return [self._answer(z, m) for z, m in zip(np.split(logits, ends), np.split(maps, ends), strict=True)]
+
+    def _forward(self, images: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Logits of *fractured*, shape (n,), and its activation maps, shape (n, h, w)."""
+        images = images.to(self._device, memory_format=torch.channels_last)
+        answer = self._network((images.float() - self._mean) / self._std)
+        logits = (answer.logits[:, _FRACTURED] - answer.logits[:, _NOT_FRACTURED]).double().cpu().numpy()
+        towards = self._network.head.weight[_FRACTURED] - self._network.head.weight[_NOT_FRACTURED]
+        evidence = torch.einsum("nchw,c->nhw", answer.features, towards).float().cpu().numpy()
+        return logits, evidence
+
+    def _answer(self, logits: NDArray[np.float64], maps: NDArray[np.float32]) -> Prediction:
+        frame = int(np.argmax(logits))
+        score = self.card.calibration.slope * float(logits[frame]) + self.card.calibration.intercept
+        if not np.isfinite(score):
+            raise InvalidModel(f"{self.card.name} {self.card.version}: the network's output is not a number")
+        probability = float(1 / (1 + np.exp(-score)))
+        threshold = self.card.threshold.value
+        label = Label.FRACTURED if probability >= threshold else Label.NOT_FRACTURED
+        return Prediction(label, probability, threshold, self.card.facts, frame, maps[frame])
+
+
+def _rgb(tensor: Pixels) -> Tensor:
+    """(frames, size, size) or (frames, size, size, 3) -> (frames, 3, size, size)."""
+    images = torch.from_numpy(tensor)
+    if images.ndim == 3:
+        return images[:, None].expand(-1, 3, -1, -1)
+    return images.permute(0, 3, 1, 2)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InvalidModel("model.device is cuda, but torch finds no GPU; set it to auto or cpu")
+    return torch.device(name)

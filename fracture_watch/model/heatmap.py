@@ -1,0 +1,118 @@
+"""The picture that explains a prediction: the class activation map over the radiograph."""
+
+import base64
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fracture_watch.errors import StorageUnavailable
+from fracture_watch.model.preprocess import Preprocessor
+from fracture_watch.records import Label, Pixels, Prediction, Prepared
+
+Which = Literal["positives", "all", "none"]
+_STRENGTH = 0.55  # opacity of the hottest point
+
+
+def overlay(preview: Pixels, evidence: NDArray[np.float32], preprocessor: Preprocessor) -> Pixels:
+    """Paint where the evidence for *fractured* lies over a displayed radiograph.
+
+    Parameters
+    ----------
+    preview : ndarray of uint8, shape (rows, columns) or (rows, columns, 3)
+    evidence : ndarray of float32, shape (h, w)
+        Over the model's input, padding included; only what speaks for *fractured* (over 0) is painted.
+    preprocessor : Preprocessor
+        Knows where the radiograph lies in the model's input.
+
+    Returns
+    -------
+    ndarray of uint8, shape (rows, columns, 3)
+    """
+    rows, columns = preview.shape[:2]
+    left, top, width, height = preprocessor.box(rows, columns)
+    size = preprocessor.size
+    whole = Image.fromarray(evidence.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC)
+    aligned = whole.crop((left, top, left + width, top + height)).resize((columns, rows), Image.Resampling.BILINEAR)
+    heat = np.clip(np.asarray(aligned), 0, None)
+    heat = heat / max(float(heat.max()), 1e-6)
+    gray = preview if preview.ndim == 3 else np.repeat(preview[..., np.newaxis], 3, axis=2)
+    opacity = (heat * _STRENGTH)[..., np.newaxis]
+    return np.rint(gray * (1 - opacity) + _colours(heat) * opacity).astype(np.uint8)
+
+
+def _colours(heat: NDArray[np.float32]) -> NDArray[np.float32]:
+    """0 dark red, 1/2 orange, 1 yellow: ordered by lightness, so also readable without colour vision."""
+    stops = np.array([0, 0.5, 1])
+    channels = [np.interp(heat, stops, levels) for levels in ((120, 235, 255), (0, 110, 235), (20, 10, 70))]
+    return np.stack(channels, axis=-1).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Illustrator:
+    """Draws a file's heat map.
+
+    Parameters
+    ----------
+    preprocessor : Preprocessor
+    which : {"positives", "all", "none"}
+    """
+
+    preprocessor: Preprocessor
+    which: Which = "all"
+
+    def png(self, prepared: Prepared, prediction: Prediction) -> bytes | None:
+        """The overlay as PNG; ``None`` where none is wanted."""
+        wanted = self.which == "all" or (self.which == "positives" and prediction.label is Label.FRACTURED)
+        if not wanted or prediction.evidence is None:
+            return None
+        picture = overlay(prepared.previews[prediction.frame], prediction.evidence, self.preprocessor)
+        buffer = io.BytesIO()
+        Image.fromarray(picture).save(buffer, "PNG", compress_level=3)
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Keeps heat maps in a folder, named by content and model: the same result again is the same picture."""
+
+    illustrator: Illustrator
+    folder: Path
+
+    def __call__(self, prepared: Prepared, prediction: Prediction) -> str | None:
+        """Draw and keep one; returns its path.
+
+        Raises
+        ------
+        StorageUnavailable
+            If the folder cannot be written.
+        """
+        png = self.illustrator.png(prepared, prediction)
+        if png is None:
+            return None
+        path = self.folder / prepared.sha256[:2] / f"{prepared.sha256}-{prediction.model.id}.png"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+            temporary.write_bytes(png)
+            temporary.replace(path)
+        except OSError as error:
+            raise StorageUnavailable(f"the heat map {path} cannot be written: {error.strerror}") from error
+        return str(path)
+
+
+@dataclass(frozen=True, slots=True)
+class DataUrl:
+    """Draws heat maps into a data URL, for answers that are not kept."""
+
+    illustrator: Illustrator
+
+    def __call__(self, prepared: Prepared, prediction: Prediction) -> str | None:
+        """Draw one."""
+        png = self.illustrator.png(prepared, prediction)
+        return png and "data:image/png;base64," + base64.b64encode(png).decode("ascii")

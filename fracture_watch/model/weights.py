@@ -1,0 +1,100 @@
+"""A weights file and its card -> a network that is ready to run. No pickle is ever executed."""
+
+import pickle
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fracture_watch.errors import InvalidModel
+from fracture_watch.model.card import Card, card_path, digest
+from fracture_watch.model.torchvision_ops import import_torchvision
+
+
+class Answer(NamedTuple):
+    """Logits, shape (n, classes), and the feature maps that were averaged for them, shape (n, c, h, w)."""
+
+    logits: Tensor
+    features: Tensor
+
+
+class Network(nn.Module):
+    """A convolutional classifier whose last steps are global average pooling and one linear layer.
+
+    That shape makes the class activation map exact: the mean of the map is the logit (less the bias).
+
+    Parameters
+    ----------
+    architecture : str
+        ``timm:NAME`` or ``torchvision:NAME``.
+    """
+
+    def __init__(self, architecture: str) -> None:
+        super().__init__()
+        self.body = _build(architecture)
+        self._features: Tensor | None = None
+        pool = getattr(self.body, "global_pool", None) or getattr(self.body, "avgpool", None)
+        head = getattr(self.body, "classifier", None) or getattr(self.body, "fc", None)
+        if not isinstance(pool, nn.Module) or not isinstance(head, nn.Linear):
+            raise InvalidModel(
+                f"{architecture}: only networks that end in average pooling and one linear layer are supported "
+                "(ResNet, EfficientNet and their kin in timm, ResNet in torchvision)"
+            )
+        self.head = head
+        pool.register_forward_pre_hook(self._keep_features)
+
+    def _keep_features(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._features = inputs[0]
+
+    def forward(self, images: Tensor) -> Answer:
+        """``images``: float32, shape (n, 3, size, size), normalised."""
+        logits = self.body(images)
+        features, self._features = self._features, None
+        assert features is not None, "the pooling layer ran"
+        return Answer(logits, features)
+
+
+def load_network(weights: Path, card: Card) -> Network:
+    """Load a ``state_dict`` with ``weights_only=True`` into the architecture that the card names.
+
+    Raises
+    ------
+    InvalidModel
+        If the weights do not match the card's sha256 or architecture, or are not a plain ``state_dict``.
+    """
+    found = digest(weights)
+    if found != card.sha256:
+        raise InvalidModel(
+            f"{weights}: its sha256 is {found}, but {card_path(weights).name} describes {card.sha256}. The card is not "
+            "the card of these weights; put the matching pair back"
+        )
+    network = Network(card.architecture)
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        network.body.load_state_dict(state, strict=True)
+    except pickle.UnpicklingError as error:
+        raise InvalidModel(
+            f"{weights}: this is not a plain state_dict; loading it would run code from the file, which is refused. "
+            "Save it again with torch.save(model.state_dict(), ...)"
+        ) from error
+    except (RuntimeError, TypeError, AttributeError, EOFError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InvalidModel(f"{weights}: the weights do not fit {card.architecture} with 2 classes: {first}") from error
+    return network.eval()
+
+
+def _build(architecture: str) -> nn.Module:
+    library, _, name = architecture.partition(":")
+    import_torchvision()  # timm imports it too
+    try:
+        if library == "timm":
+            import timm
+
+            return timm.create_model(name, pretrained=False, num_classes=2)
+        from torchvision.models import get_model
+
+        built: nn.Module = get_model(name, weights=None, num_classes=2)
+        return built
+    except (RuntimeError, ValueError) as error:
+        raise InvalidModel(f"{architecture}: there is no such network in {library}: {error}") from error

@@ -1,0 +1,125 @@
+"""A batch of files -> an outcome for each. Records nothing and moves nothing."""
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol, TypeAlias
+
+from fracture_watch.errors import FileFailed, FileRejected, FractureWatchError, Internal, SystemicError, WrongUse
+from fracture_watch.records import Classified, Duplicate, Failed, Outcome, Prediction, Prepared, Rejected, Source
+
+log = logging.getLogger(__name__)
+Known: TypeAlias = Callable[[Collection[str]], Collection[str]]
+Draw: TypeAlias = Callable[[Prepared, Prediction], str | None]
+
+
+class Decoding(Protocol):
+    """A decoding under way; ``result`` waits for it and raises ``FractureWatchError``."""
+
+    def result(self) -> Prepared: ...
+
+
+class Decoder(Protocol):
+    """Starts decoding a file, somewhere else."""
+
+    def submit(self, source: Source) -> Decoding: ...
+
+
+class Classifier(Protocol):
+    """Classifies what decoders prepared, in order."""
+
+    def classify(self, prepared: Sequence[Prepared]) -> list[Prediction]: ...
+
+
+def nothing_known(digests: Collection[str]) -> Collection[str]:
+    """For ad-hoc questions: every file is news."""
+    return ()
+
+
+def no_picture(prepared: Prepared, prediction: Prediction) -> str | None:
+    """Draws nothing."""
+    return None
+
+
+class Pipeline:
+    """decode -> classify -> Outcome.
+
+    Parameters
+    ----------
+    decoder : Decoder
+    classifier : Classifier
+    """
+
+    def __init__(self, decoder: Decoder, classifier: Classifier) -> None:
+        self._decoder = decoder
+        self._classifier = classifier
+
+    def run(self, batch: Sequence[Source], known: Known = nothing_known, draw: Draw = no_picture) -> list[Outcome]:
+        """An outcome for every source, in order.
+
+        Parameters
+        ----------
+        batch : sequence of SourceFile or Upload
+        known : function
+            Which of some sha256 digests the model in force has classified before; those are not classified again.
+        draw : function
+            Makes the picture that explains a prediction and says where it is.
+
+        Raises
+        ------
+        SystemicError
+            When nothing can be processed; no outcome is to be recorded.
+        """
+        try:
+            return self._run(batch, known, draw)
+        except (SystemicError, WrongUse):
+            raise
+        except Exception:
+            log.exception("a batch of %d files failed in a way that is no file's fault", len(batch))
+            return [self._run_alone(source, known, draw) for source in batch]
+
+    def _run_alone(self, source: Source, known: Known, draw: Draw) -> Outcome:
+        """The batch's culprit becomes ``internal``; the others get their own outcome."""
+        try:
+            return self._run([source], known, draw)[0]
+        except (SystemicError, WrongUse):
+            raise
+        except Exception as error:
+            log.exception("%s: internal error", source.name)
+            return Failed(Internal.code, f"an internal error: {type(error).__name__}: {error}; see the log")
+
+    def _run(self, batch: Sequence[Source], known: Known, draw: Draw) -> list[Outcome]:
+        decodings = [self._decoder.submit(source) for source in batch]
+        decoded = [_decoded(decoding) for decoding in decodings]
+        news = _news([item for item in decoded if isinstance(item, Prepared)], known)
+        predictions = dict(zip(news, self._classifier.classify(list(news.values())), strict=True))
+        outcomes: list[Outcome] = []
+        for item in decoded:
+            if not isinstance(item, Prepared):
+                outcomes.append(item)
+            elif news.get(item.sha256) is item:
+                prediction = predictions[item.sha256]
+                outcomes.append(Classified(item.sha256, item.facts, prediction, item.notes, draw(item, prediction)))
+            else:
+                outcomes.append(Duplicate(item.sha256, item.facts, item.notes))
+        return outcomes
+
+
+def _decoded(decoding: Decoding) -> Prepared | Rejected | Failed:
+    try:
+        return decoding.result()
+    except SystemicError:
+        raise
+    except FractureWatchError as error:
+        kind = Rejected if isinstance(error, FileRejected) else Failed
+        code = error.code if isinstance(error, FileRejected | FileFailed) else Internal.code
+        return kind(code, error.detail, error.sha256, error.facts)
+
+
+def _news(prepared: Sequence[Prepared], known: Known) -> dict[str, Prepared]:
+    """The first of each content that was not classified before, by digest."""
+    old = set(known({item.sha256 for item in prepared})) if prepared else set()
+    news: dict[str, Prepared] = {}
+    for item in prepared:
+        if item.sha256 not in old:
+            news.setdefault(item.sha256, item)
+    return news

@@ -1,0 +1,257 @@
+"""The frozen values that travel through the house. Imports nothing heavy.
+
+``SourceFile | Upload -> Prepared -> Prediction -> Outcome -> one row``; a constructed value is valid.
+"""
+
+import datetime
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Pixels: TypeAlias = "NDArray[np.uint8]"
+
+DISCLAIMER = "Research use only. Not a medical device."
+
+
+class Label(StrEnum):
+    """What the classifier says of a radiograph."""
+
+    FRACTURED = "fractured"
+    NOT_FRACTURED = "not fractured"
+
+
+class Status(StrEnum):
+    """What came of a received file."""
+
+    CLASSIFIED = "classified"  # it has a prediction
+    DUPLICATE = "duplicate"  # the same bytes were classified before by the same model
+    REJECTED = "rejected"  # a sound file that is not for this classifier
+    FAILED = "failed"  # a file that could not be processed
+    STALLED = "stalled"  # still growing after inbox.give_up_seconds; still watched
+
+
+class Format(StrEnum):
+    """What a file's content is, whatever its name says."""
+
+    DICOM = "dicom"
+    PNG = "png"
+    JPEG = "jpeg"
+    TIFF = "tiff"
+    WEBP = "webp"
+    BMP = "bmp"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file as it stood when it was found ready.
+
+    Path, size, mtime and inode tell it from a later file of the same name; ``seen_at`` (UTC, ISO 8601) is when it
+    was first sighted.
+    """
+
+    path: Path
+    size: int
+    modified_ns: int
+    inode: int
+    seen_at: str = field(compare=False)
+
+    @property
+    def name(self) -> str:
+        """The name shown to people."""
+        return str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Bytes that arrived by HTTP; they have no place on disk."""
+
+    name: str
+    content: bytes = field(repr=False)
+
+
+Source: TypeAlias = SourceFile | Upload
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a file says of itself. An absent or unreadable fact is ``None``; a PNG has none but its size.
+
+    ``rows`` and ``columns`` are in pixels, ``spacing`` is (row, column) in millimetres as PixelSpacing or
+    ImagerPixelSpacing gives it, ``study_date`` is ISO 8601.
+    """
+
+    patient_id: str | None = None
+    study_uid: str | None = None
+    series_uid: str | None = None
+    sop_instance_uid: str | None = None
+    accession_number: str | None = None
+    modality: str | None = None
+    body_part: str | None = None
+    laterality: str | None = None
+    view_position: str | None = None
+    study_date: str | None = None
+    rows: int | None = None
+    columns: int | None = None
+    spacing: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Radiograph:
+    """One frame as a viewer shows it.
+
+    Attributes
+    ----------
+    pixels : ndarray of uint8, shape (rows, columns) or (rows, columns, 3)
+        Display values, 0 black to 255 white; three channels are RGB.
+    sha256 : str
+        Digest of the bytes that were decoded.
+    frame : int
+        Counted from 0.
+    frames : int
+        How many frames the file has.
+    facts : Facts
+    notes : tuple of str
+        What was unusual but handled.
+    """
+
+    pixels: Pixels
+    sha256: str
+    frame: int
+    frames: int
+    facts: Facts
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """What crosses from a decoding worker to the classifier: small pictures and facts, never the full image.
+
+    Attributes
+    ----------
+    sha256 : str
+        Digest of the very bytes that were decoded.
+    tensor : ndarray of uint8, shape (frames, size, size) or (frames, size, size, 3)
+        The model's input, before normalisation.
+    previews : tuple of ndarray of uint8, each of shape (rows, columns) or (rows, columns, 3)
+        Every frame as displayed, at most 512 pixels on its long side.
+    facts : Facts
+    notes : tuple of str
+        What was unusual but handled.
+    """
+
+    sha256: str
+    tensor: Pixels
+    previews: tuple[Pixels, ...]
+    facts: Facts
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """Which model spoke: ``id`` is the digest of the weights and of every card field that decides a result."""
+
+    name: str
+    version: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The classifier's answer for one file.
+
+    ``probability`` is the calibrated probability of *fractured*; the label is *fractured* at or over
+    ``threshold``. ``frame`` (from 0) is the one with the highest probability. ``evidence`` is the map,
+    float32 of shape (h, w) over the model's input, whose mean (plus a constant) is the logit.
+    """
+
+    label: Label
+    probability: float
+    threshold: float
+    model: ModelFacts
+    frame: int = 0
+    evidence: "NDArray[np.float32] | None" = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """The file has a prediction. ``heatmap`` says where its picture is (a path or a data URL)."""
+
+    sha256: str
+    facts: Facts
+    prediction: Prediction
+    notes: tuple[str, ...] = ()
+    heatmap: str | None = None
+
+    status = Status.CLASSIFIED
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The same bytes were classified before by the same model."""
+
+    sha256: str
+    facts: Facts
+    notes: tuple[str, ...] = ()
+
+    status = Status.DUPLICATE
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A sound file that is not for this classifier."""
+
+    code: str
+    detail: str
+    sha256: str | None = None
+    facts: Facts = Facts()
+
+    status = Status.REJECTED
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A file that could not be processed."""
+
+    code: str
+    detail: str
+    sha256: str | None = None
+    facts: Facts = Facts()
+
+    status = Status.FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """A file that keeps growing; it is still watched."""
+
+    detail: str
+
+    status = Status.STALLED
+
+
+Outcome: TypeAlias = Classified | Duplicate | Rejected | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A file whose outcome is committed; what is left is to put it where the database says it is.
+
+    ``attempts`` counts the times that this content was received and not classified, this time included.
+    """
+
+    id: int
+    source: SourceFile
+    outcome: Outcome
+    filed_path: Path | None
+    attempts: int = 1
+
+
+def now() -> str:
+    """The time as the database and every export write it: UTC, ISO 8601, microseconds."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

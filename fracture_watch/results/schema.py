@@ -1,0 +1,93 @@
+"""The tables. People query the views ``results`` and ``studies`` (docs/contract.md); the migrations make both."""
+
+from sqlalchemy import BigInteger, ForeignKey, Index, Text, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """Everything that the migrations create. Timestamps are UTC ISO 8601 text on every database."""
+
+    type_annotation_map = {str: Text}  # noqa: RUF012  SQLAlchemy's own idiom
+
+
+class ModelRow(Base):
+    """A model that was in force at some time."""
+
+    __tablename__ = "model"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    version: Mapped[str]
+    first_used_at: Mapped[str]
+
+
+class FileRow(Base):
+    """One received file and what came of it."""
+
+    __tablename__ = "file"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    received_at: Mapped[str] = mapped_column(index=True)
+    completed_at: Mapped[str]
+    source_path: Mapped[str]
+    source_size: Mapped[int] = mapped_column(BigInteger)
+    source_modified_ns: Mapped[int] = mapped_column(BigInteger)
+    source_inode: Mapped[int] = mapped_column(BigInteger)
+    filed_path: Mapped[str | None]
+    filed: Mapped[bool] = mapped_column(comment="whether the file is where filed_path says")
+    status: Mapped[str]
+    code: Mapped[str | None]
+    detail: Mapped[str | None]
+    notes: Mapped[str | None] = mapped_column(comment="JSON array")
+    sha256: Mapped[str | None] = mapped_column(index=True)
+    duplicate_of: Mapped[int | None] = mapped_column(ForeignKey("file.id"))
+    patient_id: Mapped[str | None] = mapped_column(index=True)
+    study_uid: Mapped[str | None]
+    study_key: Mapped[str | None] = mapped_column(
+        ForeignKey("study.study_uid"), index=True, comment="study_uid, or sha256:... for a file without one"
+    )
+    series_uid: Mapped[str | None]
+    sop_instance_uid: Mapped[str | None] = mapped_column(index=True)
+    accession_number: Mapped[str | None]
+    modality: Mapped[str | None]
+    body_part: Mapped[str | None]
+    laterality: Mapped[str | None]
+    view_position: Mapped[str | None]
+    study_date: Mapped[str | None]
+    rows: Mapped[int | None]
+    columns: Mapped[int | None]
+    frame: Mapped[int | None]
+    prediction: Mapped[str | None]
+    probability: Mapped[float | None]
+    threshold: Mapped[float | None]
+    model_id: Mapped[str | None] = mapped_column(ForeignKey("model.id"))
+    heatmap_path: Mapped[str | None]
+
+    __table_args__ = (
+        # One result per content and model, whatever crashes or races: the database itself refuses a second.
+        Index(
+            "one_result_per_content_and_model",
+            "sha256",
+            "model_id",
+            unique=True,
+            sqlite_where=text("status = 'classified'"),
+            postgresql_where=text("status = 'classified'"),
+        ),
+        Index("file_source", "source_path"),
+    )
+
+
+class StudyRow(Base):
+    """One study, kept up to date in the transaction of each of its results."""
+
+    __tablename__ = "study"
+
+    study_uid: Mapped[str] = mapped_column(primary_key=True)
+    patient_id: Mapped[str | None]
+    study_date: Mapped[str | None]
+    files: Mapped[int]
+    classified: Mapped[int]
+    fractured: Mapped[int]
+    max_probability: Mapped[float | None]
+    prediction: Mapped[str | None]
+    last_result_at: Mapped[str] = mapped_column(index=True)

@@ -1,0 +1,58 @@
+"""The use case: run a batch of files and record what came of each, in one transaction."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from fracture_watch.engine import Engine
+from fracture_watch.pipeline import Draw, no_picture
+from fracture_watch.records import Outcome, Recorded, SourceFile
+from fracture_watch.results.store import Store
+
+Destination: TypeAlias = Callable[[SourceFile, Outcome], Path | None]
+
+
+class Service:
+    """What the watcher and ``scan`` share.
+
+    Parameters
+    ----------
+    engine : Engine
+    store : Store
+    draw : function
+        Makes the picture that explains a prediction.
+    """
+
+    def __init__(self, engine: Engine, store: Store, draw: Draw = no_picture) -> None:
+        self._engine = engine
+        self._store = store
+        self._draw = draw
+
+    def process(self, batch: Sequence[SourceFile], destination: Destination) -> list[Recorded]:
+        """Classify and commit. When this returns, the outcomes are on disk and the files may be moved.
+
+        Parameters
+        ----------
+        batch : sequence of SourceFile
+            What the model in force has already dealt with in its place is left out.
+        destination : function
+            Where a file will be filed, so that the row says it.
+
+        Raises
+        ------
+        SystemicError
+            Nothing was recorded; the batch may be tried again.
+        """
+        old = self._store.unchanged(batch)
+        news = [source for source in batch if source not in old]
+        if not news:
+            return []
+        outcomes = self._engine.run(news, self._store.known, self._draw)
+        return self._store.record(
+            [(source, outcome, destination(source, outcome)) for source, outcome in zip(news, outcomes, strict=True)]
+        )
+
+
+def in_place(source: SourceFile, outcome: Outcome) -> Path:
+    """The destination of files that are never moved."""
+    return source.path

@@ -1,0 +1,1 @@
+"""Labelled radiographs -> weights and a card. Needs the ``train`` extra."""

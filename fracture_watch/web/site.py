@@ -1,0 +1,27 @@
+"""What the routes talk to, and the one shape of an error."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flask import Response, jsonify
+
+from fracture_watch.daemon import DaemonStatus
+from fracture_watch.pipeline import Draw, Pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What the routes talk to."""
+
+    pipeline: Pipeline
+    illustrate: Draw
+    status: Callable[[], DaemonStatus | None]
+    recent: Callable[[], list[dict[str, Any]]]
+    inbox: Path
+
+
+def problem(status: int, code: str, detail: str) -> tuple[Response, int]:
+    """The one shape of an error."""
+    return jsonify({"error": {"code": code, "detail": detail}}), status
