@@ -115,8 +115,8 @@ class Daemon:
         try:
             for item in recorded:
                 if item.filed_path != item.source.path:
-                    places.append((item, self._filing.file(item)))
-        finally:
+                    places += [(item, self._filing.file(item))]
+        finally:  # what was moved counts, also if a later move fails
             if places:
                 self._store.filed(places)
 

@@ -10,7 +10,8 @@ from fracture_watch.records import Outcome, SourceFile
 class Engine(Protocol):
     """Runs a batch somewhere and brings its outcomes back, in order."""
 
-    def run(self, batch: Sequence[SourceFile], known: Known, draw: Draw) -> list[Outcome]: ...
+    def run(self, batch: Sequence[SourceFile], known: Known, draw: Draw) -> list[Outcome]:
+        """Run ``batch``."""
 
 
 class LocalEngine:

@@ -15,19 +15,22 @@ Draw: TypeAlias = Callable[[Prepared, Prediction], str | None]
 class Decoding(Protocol):
     """A decoding under way; ``result`` waits for it and raises ``FractureWatchError``."""
 
-    def result(self) -> Prepared: ...
+    def result(self) -> Prepared:
+        """Wait for it."""
 
 
 class Decoder(Protocol):
     """Starts decoding a file, somewhere else."""
 
-    def submit(self, source: Source) -> Decoding: ...
+    def submit(self, source: Source) -> Decoding:
+        """Start decoding one file."""
 
 
 class Classifier(Protocol):
     """Classifies what decoders prepared, in order."""
 
-    def classify(self, prepared: Sequence[Prepared]) -> list[Prediction]: ...
+    def classify(self, prepared: Sequence[Prepared]) -> list[Prediction]:
+        """Classify, in order."""
 
 
 def nothing_known(digests: Collection[str]) -> Collection[str]:

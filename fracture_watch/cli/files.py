@@ -76,8 +76,8 @@ def predict(
         illustrator = Illustrator(running.classifier.card.preprocessor)
 
         def keep(prepared: "Prepared", prediction: "Prediction") -> str | None:
-            assert heatmap is not None
-            heatmap.write_bytes(illustrator.png(prepared, prediction) or b"")
+            if heatmap is not None:
+                heatmap.write_bytes(illustrator.png(prepared, prediction) or b"")
             return str(heatmap)
 
         for batch in _batches((_source(path) for path in files), settings.model.batch_size):

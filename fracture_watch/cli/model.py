@@ -52,9 +52,7 @@ def train(
     card = fit(labels, data, output, Recipe(epochs=epochs, seed=seed), version=version, track=_track, say=say)
     figures = card.metrics["val"]["all"]
     auroc = figures["auroc"]
-    say(
-        f"val AUROC {auroc['value']} (95 % interval {auroc['low']} to {auroc['high']}); card: {output.with_suffix('.yaml')}"
-    )
+    say(f"val AUROC {auroc['value']} (95 % interval {auroc['low']} to {auroc['high']})")
 
 
 def _track(items: Iterable[Any], description: str) -> Iterable[Any]:

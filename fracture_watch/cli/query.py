@@ -51,7 +51,7 @@ _IN_TABLE = {
 }
 
 
-def results(  # noqa: PLR0913  one parameter an option
+def results(  # noqa: PLR0913, PLR0917  one parameter an option
     prediction: Annotated[PredictionChoice | None, typer.Option()] = None,
     since: Annotated[str | None, typer.Option(help="Completed at or after this ISO 8601 time (UTC).")] = None,
     until: Annotated[str | None, typer.Option(help="Completed before this ISO 8601 time (UTC).")] = None,

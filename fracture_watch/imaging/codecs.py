@@ -7,9 +7,8 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
-from pydicom.pixels.common import PhotometricInterpretation as PI
-from pydicom.pixels import get_decoder
-from pydicom.pixels.decoders.base import DecodeRunner
+from pydicom.pixels.common import PhotometricInterpretation
+from pydicom.pixels.decoders.base import DecodeRunner, get_decoder
 
 LABEL = "imagecodecs"
 Frame = NDArray[Any]
@@ -19,9 +18,9 @@ def _jpeg(src: bytes, runner: DecodeRunner) -> Frame:
     """Process 1, 2 and 14, at 8 to 16 bit. Colour is converted by the codec, from what pydicom found it to be."""
     if runner.samples_per_pixel == 1:
         return np.asarray(imagecodecs.jpeg8_decode(src))
-    stored_as = "RGB" if runner.photometric_interpretation == PI.RGB else "YCBCR"
+    stored_as = "RGB" if runner.photometric_interpretation == PhotometricInterpretation.RGB else "YCBCR"
     frame = imagecodecs.jpeg8_decode(src, colorspace=stored_as, outcolorspace="RGB")
-    runner.set_option("photometric_interpretation", PI.RGB)
+    runner.set_option("photometric_interpretation", PhotometricInterpretation.RGB)
     return np.asarray(frame)
 
 
@@ -46,8 +45,11 @@ def _rle(src: bytes, runner: DecodeRunner) -> Frame:
 
 
 def _undone_colour_transform(frame: Frame, runner: DecodeRunner) -> Frame:
-    if runner.photometric_interpretation in (PI.YBR_ICT, PI.YBR_RCT):  # the codec returns RGB
-        runner.set_option("photometric_interpretation", PI.RGB)
+    if runner.photometric_interpretation in (
+        PhotometricInterpretation.YBR_ICT,
+        PhotometricInterpretation.YBR_RCT,
+    ):  # the codec returns RGB
+        runner.set_option("photometric_interpretation", PhotometricInterpretation.RGB)
     return frame
 
 
@@ -65,7 +67,7 @@ _DECODE: dict[uid.UID, Callable[[bytes, DecodeRunner], Frame]] = {
     uid.HTJ2K: _htj2k,
     uid.RLELossless: _rle,
 }
-DECODER_DEPENDENCIES = {syntax: ("imagecodecs",) for syntax in _DECODE}  # pydicom's plug-in interface
+DECODER_DEPENDENCIES = dict.fromkeys(_DECODE, ("imagecodecs",))  # pydicom's plug-in interface
 
 
 def is_available(syntax: str) -> bool:

@@ -7,8 +7,8 @@ import zlib
 
 import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.pixels import apply_color_lut
-from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from fracture_watch.errors import (
@@ -239,7 +239,7 @@ def _parse(content: bytes, limits: Limits) -> Dataset:
 
 
 def _guard_deflated(content: bytes, limits: Limits) -> None:
-    """pydicom inflates a deflated data set whole: find out first how large it becomes."""
+    """Pydicom inflates a deflated data set whole: find out first how large it becomes."""
     if content[128:132] != b"DICM" or _DEFLATED not in content[132:1024]:
         return
     meta_length = int.from_bytes(content[140:144], "little")  # value of (0002,0000)

@@ -111,7 +111,7 @@ def facts(header: Dataset) -> Facts:
 def _get(header: Dataset, keyword: str) -> Any:
     try:
         return header.get(keyword)
-    except Exception:  # pydicom raises many kinds on broken values; to us the value is just not there
+    except Exception:  # noqa: BLE001  pydicom raises many kinds on broken values; to us the value is just not there
         return None
 
 
@@ -126,6 +126,6 @@ def _date(value: str | None) -> str | None:
     if value is None:
         return None
     try:
-        return datetime.datetime.strptime(value.replace(".", ""), "%Y%m%d").date().isoformat()
+        return datetime.date.fromisoformat(value.replace(".", "")).isoformat()
     except ValueError:
         return None

@@ -4,8 +4,10 @@ import io
 import struct
 import warnings
 import zlib
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fracture_watch.errors import Corrupt, TooLarge, Truncated
@@ -70,12 +72,12 @@ def _displayed(image: Image.Image) -> Pixels:
     return np.asarray(image.convert("RGB"))
 
 
-def _scaled_from_16_bit(values: np.ndarray) -> Pixels:
+def _scaled_from_16_bit(values: NDArray[Any]) -> Pixels:
     table = ((np.arange(65536, dtype=np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    return table[values.astype(np.uint16, copy=False)]
+    return table.take(values.astype(np.uint16, copy=False))
 
 
-def _stretched(values: np.ndarray) -> Pixels:
+def _stretched(values: NDArray[np.float64]) -> Pixels:
     """32-bit pictures have no agreed range; viewers show them from their least to their greatest value."""
     finite = values[np.isfinite(values)]
     if finite.size == 0:

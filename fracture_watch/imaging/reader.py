@@ -17,7 +17,8 @@ class Image(Protocol):
     frames: int
 
     @property
-    def notes(self) -> tuple[str, ...]: ...
+    def notes(self) -> tuple[str, ...]:
+        """What was unusual but handled."""
 
     def pixels(self, frame: int) -> Pixels:
         """Display values of one frame, uint8, shape (rows, columns) or (rows, columns, 3)."""

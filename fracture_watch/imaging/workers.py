@@ -25,8 +25,8 @@ class Plan:
 
     preprocess: Callable[[Pixels], Pixels]
     preview: Callable[[Pixels], Pixels]
-    limits: Limits = Limits()
-    scope: Scope = Scope()
+    limits: Limits
+    scope: Scope
 
 
 def prepare(source: Source, plan: Plan) -> Prepared:

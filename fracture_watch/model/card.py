@@ -26,7 +26,7 @@ class _Part(BaseModel):
 class Input(_Part):
     """How a displayed radiograph becomes the model's input: RGB of ``size`` x ``size`` pixels."""
 
-    size: int = Field(224, ge=32, le=1024)
+    size: int = Field(default=224, ge=32, le=1024)
     resize: Resize = "letterbox"
     mean: Channels = IMAGENET_MEAN
     std: Channels = IMAGENET_STD
@@ -35,7 +35,7 @@ class Input(_Part):
 class Calibration(_Part):
     """``probability = sigmoid(slope * logit + intercept)``, fitted at ``prevalence`` of fractured images."""
 
-    slope: float = Field(1.0, gt=0)
+    slope: float = Field(default=1.0, gt=0)
     intercept: float = 0.0
     prevalence: Probability | None = None
 

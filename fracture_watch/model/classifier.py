@@ -32,7 +32,7 @@ class Classifier:
     def __init__(self, network: Network, card: Card, device: str = "auto", batch_size: int = 16) -> None:
         self.card = card
         self._device = _device(device)
-        self._network = network.to(self._device, memory_format=torch.channels_last).eval()
+        self._network = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._batch_size = batch_size
         self._mean = torch.tensor(card.input.mean, device=self._device).view(3, 1, 1) * 255
         self._std = torch.tensor(card.input.std, device=self._device).view(3, 1, 1) * 255

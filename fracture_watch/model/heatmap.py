@@ -43,7 +43,7 @@ def overlay(preview: Pixels, evidence: NDArray[np.float32], preprocessor: Prepro
     heat = heat / max(float(heat.max()), 1e-6)
     gray = preview if preview.ndim == 3 else np.repeat(preview[..., np.newaxis], 3, axis=2)
     opacity = (heat * _STRENGTH)[..., np.newaxis]
-    return np.rint(gray * (1 - opacity) + _colours(heat) * opacity).astype(np.uint8)
+    return np.asarray(np.rint(gray * (1 - opacity) + _colours(heat) * opacity), np.uint8)
 
 
 def _colours(heat: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -115,4 +115,4 @@ class DataUrl:
     def __call__(self, prepared: Prepared, prediction: Prediction) -> str | None:
         """Draw one."""
         png = self.illustrator.png(prepared, prediction)
-        return png and "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+        return None if png is None else "data:image/png;base64," + base64.b64encode(png).decode("ascii")

@@ -51,7 +51,8 @@ class Network(nn.Module):
         """``images``: float32, shape (n, 3, size, size), normalised."""
         logits = self.body(images)
         features, self._features = self._features, None
-        assert features is not None, "the pooling layer ran"
+        if features is None:
+            raise InvalidModel("the network gave an answer without running its pooling layer")
         return Answer(logits, features)
 
 

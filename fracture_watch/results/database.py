@@ -79,7 +79,7 @@ class Database:
             return
         if revision is not None and revision not in {script.revision for script in scripts.walk_revisions()}:
             raise InvalidSettings(
-                f"{self.url.render_as_string()} was written by a newer version (schema {revision}); update fracture_watch"
+                f"{self.url.render_as_string()} has the newer schema {revision}; update fracture_watch"
             )
         if revision is not None:
             self._back_up(revision)

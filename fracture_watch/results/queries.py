@@ -1,5 +1,6 @@
 """Questions to the ``results`` view, as the command line and the web service ask them."""
 
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -32,16 +33,16 @@ class Filter:
     def statement(self) -> Select[Any]:
         """The query, newest first."""
         c = _VIEW.c
-        conditions = {
-            "prediction": (self.prediction, c.prediction == self.prediction),
-            "since": (self.since, c.completed_at >= self.since),
-            "until": (self.until, c.completed_at < self.until),
-            "study": (self.study, c.study_uid == self.study),
-            "patient": (self.patient, c.patient_id == self.patient),
-            "min_probability": (self.min_probability, c.probability >= self.min_probability),
-            "status": (self.status, c.status == self.status),
-        }
-        wanted = [condition for value, condition in conditions.values() if value is not None]
+        conditions = (
+            (c.prediction, operator.eq, self.prediction),
+            (c.completed_at, operator.ge, self.since),
+            (c.completed_at, operator.lt, self.until),
+            (c.study_uid, operator.eq, self.study),
+            (c.patient_id, operator.eq, self.patient),
+            (c.probability, operator.ge, self.min_probability),
+            (c.status, operator.eq, self.status),
+        )
+        wanted = [compare(name, value) for name, compare, value in conditions if value is not None]
         return select(_VIEW).where(*wanted).order_by(c.id.desc()).limit(self.limit)
 
 

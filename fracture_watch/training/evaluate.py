@@ -115,7 +115,7 @@ def _resamples(truth: Truth, groups: NDArray[np.str_], seed: int) -> list[NDArra
     _, codes = np.unique(groups, return_inverse=True)
     order = np.argsort(codes, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(codes))[:-1])
-    samples = []
+    samples: list[NDArray[np.int64]] = []
     while len(samples) < _RESAMPLES:
         sample = np.concatenate([members[i] for i in random.integers(len(members), size=len(members))])
         if 0 < truth[sample].sum() < len(sample):

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -97,7 +97,7 @@ def _fit(
     examples: Sequence[Example], recipe: Recipe, checkpoint: Path, track: Track, say: Callable[[str], None]
 ) -> Network:
     torch.manual_seed(recipe.seed)
-    network = _from_backbone(recipe.architecture).to(memory_format=torch.channels_last)
+    network = _from_backbone(recipe.architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True
     )
@@ -127,9 +127,7 @@ def _fit(
         torch.save(
             {"epoch": epoch + 1, "recipe": asdict(recipe)} | {k: v.state_dict() for k, v in parts.items()}, checkpoint
         )
-    averaged = average.module
-    assert isinstance(averaged, Network)
-    return averaged.eval()
+    return cast(Network, average.module).eval()
 
 
 def _resume(checkpoint: Path, parts: dict[str, Any], recipe: Recipe, say: Callable[[str], None]) -> int:
