@@ -200,7 +200,7 @@ def origins(path: Path, environment: Mapping[str, str] = os.environ) -> dict[tup
     values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     _, from_environment = _with_environment(values, environment)
     from_file = {(section, key): str(path) for section, keys in values.items() for key in keys or {}}
-    return from_file | {(section, key): name for (section, key), name in from_environment.items()}
+    return from_file | {(key[0], key[1]): name for key, name in from_environment.items() if len(key) == 2}
 
 
 def _with_environment(

@@ -57,7 +57,7 @@ class Lut:
     def __call__(self, values: Values) -> Values:
         """Look up ``values``."""
         index = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1)
-        return self.entries.take(index.astype(np.int64)).astype(np.float64)
+        return np.asarray(self.entries[index.astype(np.int64)], np.float64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,9 @@ class Card(_Part):
 
     def save(self, weights: Path) -> None:
         """Write the card beside ``weights``."""
-        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+        values = self.model_dump(mode="json") | {"classes": self.classes}
+        # default_flow_style=None puts the innermost lists and mappings on one line each.
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
         card_path(weights).write_text(text, encoding="utf-8")
 
     @property

@@ -1,0 +1,58 @@
+# fracture_watch: `make run` starts everything, `make test` runs the tests. Nothing here uses sudo.
+#
+# TORCH_INDEX=URL   PyTorch's own wheel index for the small CPU build of torch (see README.md)
+# PYTHON=python3.12 another interpreter (3.11 or newer)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check install -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+INPUTS := pyproject.toml constraints.txt
+
+.PHONY: run demo test check bench format clean
+.DEFAULT_GOAL := run
+
+run: $(VENV)/.run
+	$(BIN)/fracture-watch run
+
+demo: $(VENV)/.run
+	$(BIN)/python -m demo.run
+
+test: $(VENV)/.test
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks.bench $(BENCH_ARGS)
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+# Each stamp is newer than what it was installed from, so a second `make run` asks no network.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Name another with: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.made $(INPUTS)
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.made $(INPUTS)
+	$(PIP) -e '.[test,train]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.dev: $(VENV)/.made $(INPUTS)
+	$(PIP) -e '.[test,train,dev]'
+	@touch $@ $(VENV)/.run $(VENV)/.test

@@ -1,0 +1,1 @@
+"""Drawn sample studies, and a run of the whole program on them."""

@@ -1,0 +1,191 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fracture_watch.cli import main
+from fracture_watch.imaging import read
+from tests.conftest import png
+from tests.dicoms import dicom
+
+
+@pytest.fixture
+def fw(config, capsys, monkeypatch):
+    """Run a command as the shell would: (exit status, standard output, standard error)."""
+    monkeypatch.chdir(config.parent)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fracture-watch", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def archive(tmp_path):
+    folder = tmp_path / "archive"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a.png").write_bytes(png(1))
+    (folder / "deep" / "b").write_bytes(png(2))
+    (folder / "note.txt").write_text("no picture")
+    (folder / ".hidden").write_text("ignored")
+    return folder
+
+
+def lines(out):
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_scan_records_in_place_and_skips_what_is_known(fw, archive):
+    code, out, _ = fw("scan", archive, "--json")
+    *records, summary = lines(out)
+    assert code == 0
+    assert sorted((r["file"].rsplit("/", 1)[1], r["status"]) for r in records) == [
+        ("a.png", "classified"), ("b", "classified"), ("note.txt", "rejected")
+    ]
+    assert all(r["milliseconds"] > 0 for r in records)
+    assert summary["summary"] | {"seconds": 0} == {
+        "classified": 2, "duplicate": 0, "rejected": 1, "failed": 0, "skipped": 0, "seconds": 0
+    }
+    assert sorted(p.name for p in archive.rglob("*") if p.is_file()) == [".hidden", "a.png", "b", "note.txt"]
+    _, out, _ = fw("scan", archive, "--json")
+    assert lines(out)[-1]["summary"]["skipped"] == 2
+
+
+def test_scan_knows_content_that_moved(fw, archive):
+    fw("scan", archive)
+    (archive / "a.png").rename(archive / "moved.png")
+    _, out, _ = fw("scan", archive, "--json")
+    [moved] = [r for r in lines(out)[:-1] if r["file"].endswith("moved.png")]
+    assert moved["status"] == "duplicate"
+
+
+def test_scan_of_a_broken_file_ends_with_1(fw, tmp_path):
+    (tmp_path / "broken.png").write_bytes(png(1)[:200])
+    code, out, _ = fw("scan", tmp_path / "broken.png")
+    assert code == 1
+    assert "failed" in out
+    assert "Not a medical device" in out
+
+
+def test_predict_records_nothing_and_draws_on_request(fw, tmp_path):
+    (tmp_path / "a.png").write_bytes(png(1))
+    code, out, _ = fw("predict", "a.png", "--heatmap", "heat.png", "--json")
+    record, summary = lines(out)
+    assert code == 0
+    assert record["prediction"] in ("fractured", "not fractured")
+    assert record["file"] == "a.png"
+    assert summary["summary"]["classified"] == 1
+    assert Image.open(tmp_path / "heat.png").size == (60, 90)
+    assert not (tmp_path / "fracture_watch.db").exists()
+
+
+def test_predict_of_a_missing_file_says_so(fw):
+    code, out, _ = fw("predict", "none.dcm")
+    assert code == 1
+    assert "none.dcm: failed, unreadable: the file cannot be read: No such file" in out
+
+
+def test_a_picture_of_several_files_is_wrong_use(fw, tmp_path):
+    assert fw("predict", "a", "b", "--heatmap", "h.png") == (2, "", "fracture-watch: --heatmap needs exactly one FILE\n")
+
+
+def test_render_writes_the_imaging_stages_exact_output(fw, tmp_path):
+    pixels = (np.arange(64 * 48, dtype=np.uint16) % 4096).reshape(64, 48)
+    (tmp_path / "a.dcm").write_bytes(dicom(pixels, WindowCenter=2000, WindowWidth=3000))
+    assert fw("render", "a.dcm", "out.png")[0] == 0
+    assert (np.asarray(Image.open(tmp_path / "out.png")) == read(tmp_path / "a.dcm").pixels).all()
+
+
+def test_render_of_a_frame_that_is_not_there_is_wrong_use(fw, tmp_path):
+    (tmp_path / "a.png").write_bytes(png(1))
+    code, _, err = fw("render", "a.png", "out.png", "--frame", "3")
+    assert (code, err) == (2, "fracture-watch: there is no frame 3; the file has 1, counted from 0\n")
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "jsonl", "table"])
+def test_results_in_every_form(fw, archive, tmp_path, form):
+    fw("scan", archive)
+    code, out, _ = fw("results", "--format", form, "--status", "classified")
+    assert code == 0
+    if form == "csv":
+        header, *body = out.splitlines()
+        assert header.startswith("id,received_at,completed_at,source_path")
+        assert len(body) == 2
+    elif form == "json":
+        assert [r["status"] for r in json.loads(out)] == ["classified"] * 2
+    elif form == "jsonl":
+        assert [r["status"] for r in lines(out)] == ["classified"] * 2
+    else:
+        assert out.count("classified") == 2
+        assert "Not a medical device" in out
+    fw("results", "--format", form, "--status", "classified", "--output", "out")
+    if form != "table":
+        assert (tmp_path / "out").read_text().splitlines() == out.splitlines()
+
+
+def test_results_without_a_database_say_what_makes_one(fw):
+    code, _, err = fw("results")
+    assert code == 2
+    assert "there is no database yet" in err
+
+
+def test_results_refuse_a_date_that_is_none(fw, archive):
+    fw("scan", archive)
+    assert fw("results", "--since", "yesterday")[0] == 2
+
+
+def test_wrong_settings_end_with_2_before_anything_starts(fw, config):
+    config.write_text("inbox:\n  pth: x\n")
+    code, out, err = fw("run")
+    assert (code, out) == (2, "")
+    assert "config.yaml, line 2: inbox.pth: unknown key" in err
+
+
+def test_a_missing_model_names_the_setting(fw, config, archive):
+    config.write_text("model:\n  weights: none.pth\n")
+    code, _, err = fw("scan", archive)
+    assert code == 2
+    assert "model.weights" in err
+
+
+def test_config_show_says_where_values_come_from(fw, monkeypatch):
+    monkeypatch.setenv("FRACTURE_WATCH__WEB__HOST", "localhost")
+    _, out, _ = fw("config", "show")
+    assert "host: localhost  # FRACTURE_WATCH__WEB__HOST" in out
+    assert "port: 0  # config.yaml" in out
+    assert "recursive: True  # default" in out
+    assert json.loads(fw("config", "show", "--json")[1])["web"]["host"] == "localhost"
+
+
+def test_config_show_hides_the_token(fw, monkeypatch):
+    monkeypatch.setenv("FRACTURE_WATCH__WEB__TOKEN", "hunter2")
+    assert "hunter2" not in fw("config", "show")[1] + fw("config", "show", "--json")[1]
+
+
+def test_config_schema_is_a_json_schema(fw):
+    schema = json.loads(fw("config", "schema")[1])
+    assert "inbox" in schema["properties"]
+
+
+def test_model_show_prints_the_card_and_its_identity(fw, weights):
+    card = json.loads(fw("model", "show", "--json")[1])
+    assert (card["name"], card["version"], len(card["id"])) == ("tiny", "1.2.3", 16)
+    assert "Not a medical device" in fw("model", "show")[1]
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed():
+
+
+    code = "import sys; import fracture_watch.cli; print([m for m in ('torch','numpy','sqlalchemy','flask') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert shutil.which("fracture-watch", path=str(Path(sys.executable).parent))

@@ -1,0 +1,67 @@
+"""Shared parts: a tiny real model, a real configuration, drawn pictures."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from fracture_watch.model.card import Calibration, Card, Input, Threshold, digest
+from fracture_watch.model.weights import Network
+
+REPOSITORY = Path(__file__).parent.parent
+SHARED = REPOSITORY.parent / "shared" / "data"
+ARCHITECTURE = "timm:test_efficientnet"  # timm's smallest: the real code path, in milliseconds
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small untrained network with its card."""
+    return make_weights(tmp_path_factory.mktemp("model") / "tiny.pth")
+
+
+def make_weights(path: Path, **card: object) -> Path:
+    torch.manual_seed(7)
+    torch.save(Network(ARCHITECTURE).body.state_dict(), path)
+    defaults = {
+        "name": "tiny",
+        "version": "1.2.3",
+        "architecture": ARCHITECTURE,
+        "input": Input(size=64),
+        "calibration": Calibration(slope=1.0, intercept=0.0, prevalence=0.2),
+        "threshold": Threshold(value=0.5, chosen="by the test"),
+        "sha256": digest(path),
+    }
+    Card(**(defaults | card)).save(path)
+    return path
+
+
+@pytest.fixture
+def config(tmp_path: Path, weights: Path) -> Path:
+    """A configuration in a folder of its own, quick to settle."""
+    return write_config(tmp_path, weights)
+
+
+def write_config(folder: Path, weights: Path, **sections: dict[str, object]) -> Path:
+    values = {
+        "inbox": {"settle_seconds": 0.3, "give_up_seconds": 3.0, "rescan_seconds": 1.0},
+        "imaging": {"workers": 1},
+        "model": {"weights": str(weights), "heatmaps": "all", "device": "cpu"},
+        "web": {"port": 0},
+    }
+    for name, keys in sections.items():
+        values[name] = values.get(name, {}) | keys
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+def png(seed: int, rows: int = 90, columns: int = 60) -> bytes:
+    """A picture that differs with its seed."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (rows, columns), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,60 @@
+import io
+import json
+
+import pytest
+
+from fracture_watch.delivery.exports import file_record, printable, sentence, write_csv, write_json, write_jsonl
+from fracture_watch.records import Classified, Duplicate, Facts, Failed, Label, ModelFacts, Prediction
+
+PREDICTION = Prediction(Label.FRACTURED, 0.75, 0.5, ModelFacts("m", "1", "abc"), 2)
+DONE = Classified("aa", Facts(study_uid="1.2", sop_instance_uid="1.3"), PREDICTION, ("no window",))
+
+
+def test_a_json_line_has_the_contract_keys_in_order():
+    assert file_record("a.dcm", DONE, 12.345) == {
+        "file": "a.dcm", "status": "classified", "code": None, "detail": None, "notes": ["no window"], "sha256": "aa",
+        "prediction": "fractured", "probability": 0.75, "threshold": 0.5, "frame": 2, "study_uid": "1.2",
+        "sop_instance_uid": "1.3", "model": {"name": "m", "version": "1", "id": "abc"}, "milliseconds": 12.3,
+    }
+    assert list(file_record("a", DONE)) == list(file_record("a", Failed("corrupt", "x")))
+
+
+def test_absent_facts_are_null():
+    record = file_record("a", Failed("corrupt", "broken"))
+    assert (record["code"], record["detail"], record["prediction"], record["model"]) == ("corrupt", "broken", None, None)
+
+
+@pytest.mark.parametrize("outcome", [DONE, Duplicate("aa", Facts()), Failed("corrupt", "line\nbreak")])
+def test_a_log_line_is_one_line_whatever_the_name(outcome):
+    line = sentence("a\nERROR forged\x1b[2J\ud800.dcm", outcome)
+    assert "\n" not in line
+    assert "\x1b" not in line
+    line.encode("utf-8")
+
+
+def test_printable_leaves_ordinary_text_alone():
+    assert printable("Müller^Jörg 漢字") == "Müller^Jörg 漢字"
+
+
+@pytest.mark.parametrize("evil", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
+def test_csv_cells_are_never_formulas(evil):
+    out = io.StringIO()
+    write_csv([{"a": evil, "b": -0.5}], ["a", "b"], out)
+    assert f"'{evil}" in out.getvalue()
+    assert "-0.5" in out.getvalue()
+
+
+def test_json_and_json_lines_hold_notes_as_lists():
+    rows = [{"id": 1, "notes": '["x"]'}, {"id": 2, "notes": None}]
+    whole, lines = io.StringIO(), io.StringIO()
+    write_json(rows, whole)
+    write_jsonl(rows, lines)
+    wanted = [{"id": 1, "notes": ["x"]}, {"id": 2, "notes": []}]
+    assert json.loads(whole.getvalue()) == wanted
+    assert [json.loads(line) for line in lines.getvalue().splitlines()] == wanted
+
+
+def test_no_rows_are_valid_json():
+    out = io.StringIO()
+    write_json([], out)
+    assert json.loads(out.getvalue()) == []

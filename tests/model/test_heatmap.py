@@ -1,0 +1,84 @@
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fracture_watch.errors import StorageUnavailable
+from fracture_watch.model.heatmap import DataUrl, Gallery, Illustrator, overlay
+from fracture_watch.model.preprocess import Preprocessor
+from fracture_watch.records import Facts, Label, ModelFacts, Prediction, Prepared
+
+PREVIEW = np.full((200, 100), 60, np.uint8)
+MODEL = ModelFacts("m", "1", "abcd")
+
+
+def evidence(row: int, column: int) -> np.ndarray:
+    heat = np.full((7, 7), -1.0, np.float32)
+    heat[row, column] = 5
+    return heat
+
+
+def hottest(picture: np.ndarray) -> tuple[float, float]:
+    """Where the red is strongest, in fractions of rows and columns."""
+    red = picture[..., 0].astype(float)
+    row, column = np.unravel_index(red.argmax(), red.shape)
+    return row / red.shape[0], column / red.shape[1]
+
+
+@pytest.mark.parametrize(("resize", "cell"), [("letterbox", (1, 3)), ("stretch", (1, 3))])
+def test_the_heat_lies_where_the_network_saw_it(resize, cell):
+    picture = overlay(PREVIEW, evidence(*cell), Preprocessor(224, resize))
+    row, column = hottest(picture)
+    assert row == pytest.approx(1.5 / 7, abs=0.06)
+    assert column == pytest.approx(0.5, abs=0.06)
+
+
+def test_letterbox_padding_is_cut_off():
+    # The picture fills the middle half of the input's width: the third cell's centre lies at (2.5/7 - 1/4) * 2.
+    _, column = hottest(overlay(PREVIEW, evidence(3, 2), Preprocessor(224, "letterbox")))
+    assert column == pytest.approx((2.5 / 7 - 0.25) * 2, abs=0.08)
+
+
+def test_what_speaks_against_a_fracture_is_not_painted():
+    picture = overlay(PREVIEW, np.full((7, 7), -1, np.float32), Preprocessor(224))
+    assert (picture == 60).all()
+
+
+def case(label: Label) -> tuple[Prepared, Prediction]:
+    prepared = Prepared("ab" * 32, PREVIEW[None], (PREVIEW, PREVIEW + 1), Facts())
+    return prepared, Prediction(label, 0.9, 0.5, MODEL, 1, evidence(3, 3))
+
+
+@pytest.mark.parametrize(
+    ("which", "label", "drawn"),
+    [
+        ("all", Label.NOT_FRACTURED, True),
+        ("positives", Label.FRACTURED, True),
+        ("positives", Label.NOT_FRACTURED, False),
+        ("none", Label.FRACTURED, False),
+    ],
+)
+def test_settings_say_which_pictures_are_drawn(which, label, drawn):
+    assert (Illustrator(Preprocessor(), which).png(*case(label)) is not None) == drawn
+
+
+def test_the_gallery_names_pictures_by_content_and_model(tmp_path):
+    path = Gallery(Illustrator(Preprocessor()), tmp_path)(*case(Label.FRACTURED))
+    assert path == str(tmp_path / "ab" / f"{'ab' * 32}-abcd.png")
+    assert Image.open(path).size == (100, 200)
+    assert [p.name for p in (tmp_path / "ab").iterdir()] == [f"{'ab' * 32}-abcd.png"]
+
+
+def test_an_unwritable_gallery_is_a_systemic_error(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageUnavailable):
+        Gallery(Illustrator(Preprocessor()), tmp_path / "file")(*case(Label.FRACTURED))
+
+
+def test_a_data_url_holds_the_picture():
+    url = DataUrl(Illustrator(Preprocessor()))(*case(Label.FRACTURED))
+    header, _, data = url.partition(",")
+    assert header == "data:image/png;base64"
+    assert Image.open(io.BytesIO(base64.b64decode(data))).size == (100, 200)

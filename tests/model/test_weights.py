@@ -1,0 +1,111 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from fracture_watch.errors import InvalidModel
+from fracture_watch.model import load_classifier
+from fracture_watch.model.card import Card, digest
+from fracture_watch.model.weights import Network, load_network
+from tests.conftest import make_weights
+
+
+class Malicious:
+    """A pickle that writes a file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def with_content(tmp_path, content):
+    """Weights whose card matches them, whatever they are."""
+    path = make_weights(tmp_path / "own.pth")
+    card = Card.load(path)
+    torch.save(content, path)
+    card.model_copy(update={"sha256": digest(path)}).save(path)
+    return path
+
+
+def test_a_card_of_other_weights_is_refused(tmp_path):
+    path = make_weights(tmp_path / "own.pth")
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(InvalidModel, match="is not the card of these weights"):
+        load_classifier(path)
+
+
+def test_a_pickle_never_runs(tmp_path):
+    trap = tmp_path / "trap"
+    path = with_content(tmp_path, {"weight": Malicious(trap)})
+    with pytest.raises(InvalidModel, match="would run code"):
+        load_classifier(path)
+    assert not trap.exists()
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    path = with_content(tmp_path, {"fc.weight": torch.zeros(2, 8)})
+    with pytest.raises(InvalidModel, match="do not fit timm:test_efficientnet with 2 classes"):
+        load_classifier(path)
+
+
+def test_weights_with_three_outputs_are_refused(tmp_path):
+    state = Network("timm:test_efficientnet").body.state_dict()
+    state["classifier.weight"] = torch.zeros(3, state["classifier.weight"].shape[1])
+    state["classifier.bias"] = torch.zeros(3)
+    with pytest.raises(InvalidModel, match="with 2 classes"):
+        load_classifier(with_content(tmp_path, state))
+
+
+def test_a_file_that_is_no_weights_at_all_is_refused(tmp_path):
+    path = make_weights(tmp_path / "own.pth")
+    card = Card.load(path)
+    path.write_bytes(b"not weights")
+    card.model_copy(update={"sha256": digest(path)}).save(path)
+    with pytest.raises(InvalidModel, match="own.pth"):
+        load_classifier(path)
+
+
+def test_an_unknown_architecture_is_named(tmp_path):
+    path = make_weights(tmp_path / "own.pth", architecture="timm:no_such_network")
+    with pytest.raises(InvalidModel, match="no_such_network"):
+        load_network(path, Card.load(path))
+
+
+def test_a_torchvision_resnet_loads(tmp_path):
+    torch.save(Network("torchvision:resnet18").body.state_dict(), tmp_path / "resnet.pth")
+    Card(
+        name="r", version="1", architecture="torchvision:resnet18", sha256=digest(tmp_path / "resnet.pth")
+    ).save(tmp_path / "resnet.pth")
+    assert load_classifier(tmp_path / "resnet.pth").card.architecture == "torchvision:resnet18"
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_torchvision_and_timm_import_whatever_build_of_torch_there_is():
+    done = python(
+        "from fracture_watch.model.torchvision_ops import import_torchvision\n"
+        "import_torchvision(); import_torchvision()\n"
+        "import timm, torchvision.transforms.v2, torchvision.models\n"
+        "print(torchvision.models.get_model('resnet18', weights=None) is not None)"
+    )
+    assert done.stdout.strip() == "True", done.stderr
+
+
+def test_torchvision_with_its_operators_is_left_as_it_is():
+    # The matched build: its operators are declared before its Python part looks for them.
+    done = python(
+        "import torch\n"
+        "library = torch.library.Library('torchvision', 'DEF')\n"
+        "for name in ('nms', 'qnms'):\n"
+        "    library.define(name + '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
+        "from fracture_watch.model import torchvision_ops\n"
+        "torchvision_ops.import_torchvision()\n"
+        "print(torchvision_ops._library)"
+    )
+    assert done.stdout.strip() == "[]", done.stderr

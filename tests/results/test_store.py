@@ -1,0 +1,211 @@
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from fracture_watch.records import (
+    Classified,
+    Duplicate,
+    Facts,
+    Failed,
+    Label,
+    ModelFacts,
+    Prediction,
+    Rejected,
+    SourceFile,
+    Stalled,
+    now,
+)
+from fracture_watch.results.database import Database
+from fracture_watch.results.store import Store
+
+MODEL, OTHER = ModelFacts("m", "1", "model-a"), ModelFacts("m", "2", "model-b")
+
+
+@pytest.fixture
+def database(tmp_path):
+    return Database(f"sqlite:///{tmp_path / 'x.db'}")
+
+
+@pytest.fixture
+def store(database):
+    return Store(database, MODEL)
+
+
+def source(name: str, inode: int = 1) -> SourceFile:
+    return SourceFile(Path("/in") / name, 10, 20, inode, now())
+
+
+def classified(sha256: str, probability: float = 0.9, model: ModelFacts = MODEL, **facts) -> Classified:
+    label = Label.FRACTURED if probability >= 0.5 else Label.NOT_FRACTURED
+    return Classified(sha256, Facts(**facts), Prediction(label, probability, 0.5, model), ("odd",), "/h.png")
+
+
+def record(store: Store, name: str, outcome, inode: int = 1):
+    [recorded] = store.record([(source(name, inode), outcome, Path("/done") / name)])
+    return recorded
+
+
+def query(tmp_path, sql):
+    with sqlite3.connect(tmp_path / "x.db") as connection:
+        connection.row_factory = sqlite3.Row
+        return [dict(row) for row in connection.execute(sql)]
+
+
+def test_a_prediction_becomes_a_row_that_says_everything(store, tmp_path):
+    record(store, "a.dcm", classified("aa", 0.75, patient_id="P1", study_uid="1.2", modality="DX", rows=3))
+    [row] = query(tmp_path, "SELECT * FROM results")
+    wanted = {
+        "source_path": "/in/a.dcm", "filed_path": "/done/a.dcm", "status": "classified", "code": None,
+        "notes": '["odd"]', "sha256": "aa", "patient_id": "P1", "study_uid": "1.2", "modality": "DX", "rows": 3,
+        "frame": 0, "prediction": "fractured", "probability": 0.75, "threshold": 0.5, "model_name": "m",
+        "model_version": "1", "model_id": "model-a", "heatmap_path": "/h.png", "duplicate_of": None,
+    }
+    assert {name: row[name] for name in wanted} == wanted
+    assert row["received_at"] <= row["completed_at"] <= now()
+
+
+def test_failures_say_code_and_detail_and_have_no_model(store, tmp_path):
+    record(store, "a", Failed("corrupt", "broken", "aa"))
+    record(store, "b", Rejected("out_of_scope", "a chest", "bb", Facts(study_uid="9")))
+    rows = query(tmp_path, "SELECT status, code, detail, model_id, prediction FROM results ORDER BY id")
+    assert [tuple(row.values()) for row in rows] == [
+        ("failed", "corrupt", "broken", None, None), ("rejected", "out_of_scope", "a chest", None, None)
+    ]
+
+
+def test_the_same_content_again_is_a_duplicate_of_the_first(store, tmp_path):
+    first = record(store, "a", classified("aa"))
+    record(store, "b", Duplicate("aa", Facts()))
+    [row] = query(tmp_path, "SELECT status, duplicate_of, prediction FROM results WHERE id > 1")
+    assert tuple(row.values()) == ("duplicate", first.id, None)
+
+
+def test_a_race_between_two_processes_ends_in_one_result(store, database, tmp_path):
+    record(store, "a", classified("aa"))
+    record(Store(database, MODEL), "b", classified("aa"))
+    assert [r["status"] for r in query(tmp_path, "SELECT status FROM results ORDER BY id")] == [
+        "classified", "duplicate"
+    ]
+
+
+def test_two_copies_in_one_batch_are_one_result_and_one_duplicate(store, tmp_path):
+    store.record([(source(n), o, None) for n, o in (("a", classified("aa")), ("b", Duplicate("aa", Facts())))])
+    assert query(tmp_path, "SELECT duplicate_of FROM results ORDER BY id") == [
+        {"duplicate_of": None}, {"duplicate_of": 1}
+    ]
+
+
+def test_the_database_itself_refuses_a_second_result(store, database):
+    record(store, "a", classified("aa"))
+    with pytest.raises(IntegrityError), database.writing() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO file (received_at, completed_at, source_path, source_size, source_modified_ns, source_inode,"
+            " filed, status, sha256, model_id) VALUES ('', '', '', 0, 0, 0, 1, 'classified', 'aa', 'model-a')"
+        )
+
+
+def test_content_is_known_to_the_model_that_classified_it_only(store, database):
+    record(store, "a", classified("aa"))
+    record(store, "b", Failed("corrupt", "", "bb"))
+    assert store.known({"aa", "bb", "cc"}) == {"aa"}
+    assert Store(database, OTHER).known({"aa"}) == set()
+
+
+def test_another_model_classifies_the_same_content_anew(store, database, tmp_path):
+    record(store, "a", classified("aa"))
+    record(Store(database, OTHER), "a", classified("aa", 0.1, OTHER))
+    assert query(tmp_path, "SELECT model_id, status FROM results ORDER BY id") == [
+        {"model_id": "model-a", "status": "classified"}, {"model_id": "model-b", "status": "classified"}
+    ]
+
+
+def test_a_study_counts_its_files_and_is_fractured_if_any_is(store, tmp_path):
+    study = {"study_uid": "1.2", "patient_id": "P", "study_date": "2026-01-02"}
+    record(store, "a", classified("aa", 0.1, **study))
+    record(store, "b", classified("bb", 0.8, **study))
+    record(store, "c", Duplicate("bb", Facts(**study)))
+    record(store, "d", Rejected("not_for_presentation", "", "dd", Facts(**study)))
+    [row] = query(tmp_path, "SELECT * FROM studies")
+    assert row.pop("last_result_at")
+    assert row == study | {
+        "files": 3, "classified": 2, "fractured": 1, "max_probability": 0.8, "prediction": "fractured"
+    }
+
+
+def test_a_study_shows_the_model_in_force(store, database, tmp_path):
+    record(store, "a", classified("aa", 0.9, study_uid="1"))
+    record(Store(database, OTHER), "a", classified("aa", 0.1, OTHER, study_uid="1"))
+    [row] = query(tmp_path, "SELECT files, classified, prediction, max_probability FROM studies")
+    assert tuple(row.values()) == (1, 1, "not fractured", 0.1)
+
+
+def test_a_picture_without_uids_is_a_study_of_its_own(store, tmp_path):
+    record(store, "a.png", classified("aa"))
+    assert query(tmp_path, "SELECT study_uid, files FROM studies") == [{"study_uid": "sha256:aa", "files": 1}]
+    assert query(tmp_path, "SELECT study_uid FROM results") == [{"study_uid": None}]
+
+
+def test_what_is_no_image_makes_no_study(store, tmp_path):
+    record(store, "a.txt", Rejected("not_an_image", "", "aa"))
+    assert query(tmp_path, "SELECT * FROM studies") == []
+
+
+def test_a_stalled_row_gives_way_to_the_outcome(store, tmp_path):
+    store.record_stalled(source("a"), Stalled("still growing"))
+    assert query(tmp_path, "SELECT status, detail FROM results") == [{"status": "stalled", "detail": "still growing"}]
+    record(store, "a", classified("aa"))
+    assert query(tmp_path, "SELECT status FROM results") == [{"status": "classified"}]
+
+
+def test_what_was_committed_but_not_moved_is_found_again(store):
+    kept = record(store, "a", Failed("corrupt", "broken", "aa"))
+    moved = record(store, "b", classified("bb"))
+    store.filed([(moved, moved.filed_path)])
+    [found] = store.unfiled(Path("/in"))
+    assert (found.id, found.source, found.filed_path) == (kept.id, kept.source, kept.filed_path)
+    assert (found.outcome.status, found.outcome.code, found.outcome.detail) == ("failed", "corrupt", "broken")
+    assert store.unfiled(Path("/i")) == []
+
+
+def test_where_a_file_ended_up_is_corrected(store, tmp_path):
+    recorded = record(store, "a", classified("aa"))
+    store.filed([(recorded, Path("/done/a-1"))])
+    assert query(tmp_path, "SELECT filed_path FROM results") == [{"filed_path": "/done/a-1"}]
+
+
+def test_files_that_stay_are_remembered_until_they_or_the_model_change(store, database):
+    store.record([(source("a"), classified("aa"), source("a").path)])
+    record(store, "moved", classified("bb"))
+    candidates = [source("a"), source("a", inode=2), source("moved"), source("new")]
+    assert store.unchanged(candidates) == {source("a")}
+    assert Store(database, OTHER).unchanged(candidates) == set()
+
+
+def test_attempts_count_every_failure_of_the_content(store):
+    assert [record(store, name, Failed("corrupt", "", "aa")).attempts for name in "abc"] == [1, 2, 3]
+
+
+def test_hostile_text_is_data(store, tmp_path):
+    evil = "Robert'); DROP TABLE file;--\0\ud800"
+    record(store, "a", classified("aa", patient_id=evil))
+    [row] = query(tmp_path, "SELECT patient_id FROM results")
+    assert row["patient_id"] == "Robert'); DROP TABLE file;--\\ud800"
+
+
+def test_paths_that_are_no_utf_8_are_recorded(store, tmp_path):
+    path = Path("/in/caf\udce9.dcm")
+    store.record([(SourceFile(path, 1, 1, 1, now()), classified("aa"), path)])
+    assert query(tmp_path, "SELECT source_path FROM results") == [{"source_path": "/in/caf\\xe9.dcm"}]
+
+
+def test_a_thousand_digests_are_one_question(store):
+    record(store, "a", classified("aa"))
+    assert store.known({f"{n:064}" for n in range(1200)} | {"aa"}) == {"aa"}
+
+
+def test_notes_are_a_json_array(store, tmp_path):
+    record(store, "a", classified("aa"))
+    assert json.loads(query(tmp_path, "SELECT notes FROM results")[0]["notes"]) == ["odd"]

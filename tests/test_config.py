@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fracture_watch.config import Settings, load_settings, origins
+from fracture_watch.errors import InvalidSettings
+from tests.conftest import REPOSITORY
+
+
+def load(folder: Path, text: str, environment: dict[str, str] | None = None) -> Settings:
+    path = folder / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_settings(path, environment or {})
+
+
+def refusal(folder: Path, text: str, environment: dict[str, str] | None = None) -> str:
+    with pytest.raises(InvalidSettings) as caught:
+        load(folder, text, environment)
+    return caught.value.detail
+
+
+def test_an_empty_file_gives_the_defaults_relative_to_its_folder(tmp_path):
+    settings = load(tmp_path, "")
+    assert settings.inbox.path == tmp_path / "inbox"
+    assert settings.database.path == tmp_path / "fracture_watch.db"
+
+
+def test_the_shipped_file_states_every_key_and_only_defaults():
+    shipped = yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))
+    model = Settings.model_fields
+    assert {section: set(keys) for section, keys in shipped.items()} == {
+        section: set(field.annotation.model_fields) for section, field in model.items()
+    }
+    empty = REPOSITORY / "config.yaml"
+    assert load_settings(empty, {}) == Settings.model_validate(
+        {section: {} for section in model}, context={"folder": REPOSITORY}
+    )
+
+
+def test_every_key_of_the_shipped_file_is_commented():
+    lines = (REPOSITORY / "config.yaml").read_text(encoding="utf-8").splitlines()
+    uncommented = [line for line in lines if line.startswith("  ") and "#" not in line]
+    assert uncommented == ["  runtime: torch", "  url: sqlite:///fracture_watch.db", "  max_upload_mb: 64"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("inbox:\n  path: a\n  pth: b\n", "line 3: inbox.pth: unknown key"),
+        ("\nfoo:\n  bar: 1\n", "line 2: foo: unknown key"),
+        ("inbox:\n  settle_seconds: fast\n", "line 2: inbox.settle_seconds: Input should be a valid number"),
+        ("inbox:\n  recursive: 1\n", "line 2: inbox.recursive: Input should be a valid boolean"),
+        ("web:\n  port: 70000\n", "line 2: web.port: Input should be less than or equal to 65535"),
+        ("imaging:\n  workers: '2'\n", "line 2: imaging.workers: Input should be a valid integer"),
+        ("model:\n  threshold: 1.5\n", "line 2: model.threshold: Input should be less than 1"),
+        ("inbox: 3\n", "line 1: inbox: Input should be a valid dictionary"),
+        ("- a\n", "must hold sections"),
+        ("inbox: [\n", "is not valid YAML"),
+        ("inbox:\n  path: a\n  path: b\n", "line 3: path: is set twice"),
+        ("database:\n  url: 'sqlite:///:memory:'\n", "line 2: database.url: must be sqlite:///FILE"),
+        ("filing:\n  processed_dir: inbox/done\n", "lies inside inbox.path"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_key_and_line(tmp_path, text, said):
+    assert said in refusal(tmp_path, text)
+
+
+def test_all_wrong_keys_are_named_at_once(tmp_path):
+    said = refusal(tmp_path, "inbox:\n  pth: a\nweb:\n  prt: 1\n")
+    assert "inbox.pth" in said
+    assert "web.prt" in said
+
+
+def test_a_missing_file_says_how_to_name_it(tmp_path):
+    with pytest.raises(InvalidSettings, match="--config"):
+        load_settings(tmp_path / "none.yaml", {})
+
+
+def test_the_environment_wins_and_has_types(tmp_path):
+    environment = {"FRACTURE_WATCH__WEB__PORT": "8080", "FRACTURE_WATCH__SCOPE__MODALITIES": "[CR]"}
+    settings = load(tmp_path, "web:\n  port: 9000\n", environment)
+    assert settings.web.port == 8080
+    assert settings.scope.modalities == ("CR",)
+
+
+def test_a_wrong_variable_is_named(tmp_path):
+    said = refusal(tmp_path, "", {"FRACTURE_WATCH__INBOX__PTH": "x"})
+    assert said == "FRACTURE_WATCH__INBOX__PTH: inbox.pth: unknown key"
+
+
+def test_an_open_host_wants_a_token(tmp_path):
+    assert "web.token must be set" in refusal(tmp_path, "web:\n  host: 0.0.0.0\n")
+    assert load(tmp_path, "web:\n  host: 0.0.0.0\n  token: secret\n").web.host == "0.0.0.0"
+
+
+def test_a_refusal_never_shows_the_token(tmp_path):
+    assert "hunter2" not in refusal(tmp_path, "web:\n  host: 0.0.0.0\n  token: ''\n  prt: 1\n", {
+        "FRACTURE_WATCH__WEB__TOKEN": "hunter2"})
+
+
+def test_origins_tell_file_and_environment_apart(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("web:\n  port: 1\n  host: localhost\n", encoding="utf-8")
+    found = origins(path, {"FRACTURE_WATCH__WEB__PORT": "2"})
+    assert found["web", "port"] == "FRACTURE_WATCH__WEB__PORT"
+    assert found["web", "host"] == str(path)

@@ -1,0 +1,238 @@
+"""The daemon with its real folder, database, filing and decoding workers; only the model is small."""
+
+import sqlite3
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from fracture_watch import assembly
+from fracture_watch.config import load_settings
+from fracture_watch.errors import DatabaseUnavailable
+from fracture_watch.results.store import Store
+from tests.conftest import png, write_config
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory, weights):
+    """One model and worker pool for all tests here."""
+    settings = load_settings(write_config(tmp_path_factory.mktemp("runtime"), weights), {})
+    with assembly.runtime(settings) as running:
+        yield running
+
+
+@contextmanager
+def working(daemon):
+    stop = threading.Event()
+    thread = threading.Thread(target=daemon.run, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def built(folder, weights, runtime, **sections):
+    settings = load_settings(write_config(folder, weights, **sections), {})
+    database = assembly.open_database(settings)
+    daemon = assembly.daemon(settings, runtime, database)
+    daemon._pause_seconds = 0.2
+    return daemon
+
+
+def rows(folder, sql="SELECT status, code, filed_path FROM results ORDER BY id"):
+    with sqlite3.connect(folder / "fracture_watch.db") as connection:
+        return connection.execute(sql).fetchall()
+
+
+def until(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def files(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def drop(folder, name, content):
+    path = folder / "inbox" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_files_are_classified_recorded_and_filed(tmp_path, weights, runtime):
+    daemon = built(tmp_path, weights, runtime)
+    drop(tmp_path, "before/a.png", png(1))
+    with working(daemon):
+        drop(tmp_path, "b.png", png(2))
+        drop(tmp_path, "copy.png", png(2))
+        drop(tmp_path, "note.txt", b"no picture")
+        assert until(lambda: len(rows(tmp_path)) == 4 and not files(tmp_path / "inbox"))
+    assert sorted(row[0] for row in rows(tmp_path)) == ["classified", "classified", "duplicate", "rejected"]
+    assert files(tmp_path / "processed") == ["b.png", "before/a.png", "copy.png"]
+    assert files(tmp_path / "quarantine") == ["note.txt", "note.txt.json"]
+    assert list((tmp_path / "inbox").iterdir()) == []
+    assert len(list((tmp_path / "artefacts").rglob("*.png"))) == 2
+
+
+def test_a_file_is_moved_only_after_its_result_is_committed(tmp_path, weights, runtime):
+    daemon = built(tmp_path, weights, runtime)
+    seen = []
+
+    class Watched:
+        """The real filing, looking into the database at the moment of each move."""
+
+        def __init__(self, filing):
+            self._filing = filing
+
+        def __getattr__(self, name):
+            return getattr(self._filing, name)
+
+        def file(self, recorded):
+            with sqlite3.connect(tmp_path / "fracture_watch.db") as other:
+                seen.append(other.execute("SELECT count(*) FROM results WHERE id = ?", (recorded.id,)).fetchone()[0])
+            return self._filing.file(recorded)
+
+    daemon._filing = Watched(daemon._filing)
+    drop(tmp_path, "a.png", png(1))
+    with working(daemon):
+        assert until(lambda: files(tmp_path / "processed") == ["a.png"])
+    assert seen == [1]
+
+
+class Unreliable:
+    """The real store, whose commits fail while ``broken``."""
+
+    def __init__(self, store):
+        self._store = store
+        self.broken = True
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def record(self, entries):
+        if self.broken:
+            raise DatabaseUnavailable("the database is away")
+        return self._store.record(entries)
+
+
+def test_without_a_commit_nothing_moves_and_work_resumes_by_itself(tmp_path, weights, runtime):
+    daemon = built(tmp_path, weights, runtime)
+    daemon._service._store = store = Unreliable(daemon._store)
+    drop(tmp_path, "a.png", png(1))
+    with working(daemon):
+        assert until(lambda: daemon.status.paused)
+        assert daemon.status.paused == "database_unavailable: the database is away"
+        assert files(tmp_path / "inbox") == ["a.png"]
+        assert rows(tmp_path) == []
+        store.broken = False
+        assert until(lambda: files(tmp_path / "processed") == ["a.png"])
+        assert until(lambda: daemon.status.paused is None)
+    assert [row[0] for row in rows(tmp_path)] == ["classified"]
+
+
+def test_a_move_that_a_crash_prevented_is_finished_at_start_without_a_second_row(tmp_path, weights, runtime):
+    first = built(tmp_path, weights, runtime)
+    drop(tmp_path, "a.png", png(1))
+    drop(tmp_path, "bad.txt", b"text")
+
+    class Crashes(Exception):
+        pass
+
+    class NoFiling:
+        """Dies at the first move, as a killed process does."""
+
+        def __init__(self, filing):
+            self._filing = filing
+
+        def __getattr__(self, name):
+            return getattr(self._filing, name)
+
+        def file(self, recorded):
+            raise Crashes
+
+    first._filing = NoFiling(first._filing)
+    with pytest.raises(Crashes):
+        first.run(threading.Event())
+    assert files(tmp_path / "inbox") == ["a.png", "bad.txt"]
+    assert len(rows(tmp_path)) == 2
+    with working(built(tmp_path, weights, runtime)):
+        assert until(lambda: not files(tmp_path / "inbox"))
+        time.sleep(1.5)  # a rescan later there is still one row each
+    assert sorted(row[0] for row in rows(tmp_path)) == ["classified", "rejected"]
+    assert files(tmp_path / "processed") == ["a.png"]
+    assert files(tmp_path / "quarantine") == ["bad.txt", "bad.txt.json"]
+
+
+def test_a_name_that_is_taken_gets_a_suffix_and_the_row_says_so(tmp_path, weights, runtime):
+    (tmp_path / "processed").mkdir()
+    (tmp_path / "processed" / "a.png").write_text("older")
+    drop(tmp_path, "a.png", png(1))
+    with working(built(tmp_path, weights, runtime)):
+        assert until(lambda: not files(tmp_path / "inbox"))
+    assert (tmp_path / "processed" / "a.png").read_text() == "older"
+    assert rows(tmp_path)[0][2] == str(tmp_path / "processed" / "a-1.png")
+
+
+def test_kept_files_make_one_row_across_rescans_and_restarts(tmp_path, weights, runtime):
+    drop(tmp_path, "a.png", png(1))
+    for _ in range(2):
+        with working(built(tmp_path, weights, runtime, filing={"processed": "keep"})):
+            assert until(lambda: rows(tmp_path))
+            time.sleep(1.8)
+    assert [row[0] for row in rows(tmp_path)] == ["classified"]
+    assert files(tmp_path / "inbox") == ["a.png"]
+
+
+def test_deleting_is_done_only_when_asked_and_after_the_commit(tmp_path, weights, runtime):
+    drop(tmp_path, "a.png", png(1))
+    with working(built(tmp_path, weights, runtime, filing={"processed": "delete"})):
+        assert until(lambda: not files(tmp_path / "inbox"))
+    assert rows(tmp_path) == [("classified", None, None)]
+
+
+def test_a_file_put_back_from_quarantine_is_tried_again(tmp_path, weights, runtime):
+    drop(tmp_path, "a.txt", b"text")
+    with working(built(tmp_path, weights, runtime)):
+        assert until(lambda: files(tmp_path / "quarantine") == ["a.txt", "a.txt.json"])
+        assert until(lambda: rows(tmp_path, "SELECT filed FROM file") == [(1,)])
+        (tmp_path / "quarantine" / "a.txt").rename(tmp_path / "inbox" / "a.txt")
+        assert until(lambda: len(rows(tmp_path)) == 2 and not files(tmp_path / "inbox"))
+    assert '"attempts": 2' in (tmp_path / "quarantine" / "a.txt.json").read_text()
+
+
+def test_a_file_that_keeps_growing_is_stalled_and_then_classified(tmp_path, weights, runtime):
+    content = png(1, 300, 300)
+    daemon = built(tmp_path, weights, runtime, inbox={"give_up_seconds": 1.0})
+    with working(daemon):
+        path = drop(tmp_path, "slow.png", content[:100])
+        with path.open("ab") as writer:
+            for position in range(100, len(content), len(content) // 10):
+                writer.write(content[position : position + len(content) // 10])
+                writer.flush()
+                if until(lambda: rows(tmp_path) == [("stalled", None, None)], 0.2):
+                    break
+            else:
+                pytest.fail(f"never stalled: {rows(tmp_path)}")
+            writer.write(content[path.stat().st_size :])
+        assert until(lambda: files(tmp_path / "processed") == ["slow.png"])
+    assert [row[0] for row in rows(tmp_path)] == ["classified"]
+
+
+def test_an_inbox_that_goes_away_pauses_and_resumes(tmp_path, weights, runtime):
+    daemon = built(tmp_path, weights, runtime)
+    with working(daemon):
+        (tmp_path / "inbox").rename(tmp_path / "gone")
+        assert until(lambda: (daemon.status.paused or "").startswith("storage_unavailable"))
+        (tmp_path / "gone").rename(tmp_path / "inbox")
+        drop(tmp_path, "a.png", png(1))
+        assert until(lambda: files(tmp_path / "processed") == ["a.png"])
+    assert isinstance(daemon._store, Store)

@@ -1,0 +1,165 @@
+import io
+import threading
+
+import pytest
+
+from fracture_watch.daemon import DaemonStatus
+from fracture_watch.pipeline import Pipeline
+from fracture_watch.records import Classified, Facts, Label, ModelFacts, Prediction
+from fracture_watch.web.app import Access, create_app
+from fracture_watch.web.site import Site
+from tests.test_pipeline import CountingClassifier, TableDecoder, prepared
+
+
+def client(tmp_path, pipeline, status=None, rows=(), **access):
+    site = Site(pipeline, lambda item, prediction: "data:image/png;base64,AA==", lambda: status, lambda: list(rows), tmp_path)
+    defaults = {"host": "127.0.0.1", "token": None, "max_upload_bytes": 1 << 20}
+    return create_app(site, Access(**(defaults | access))).test_client()
+
+
+@pytest.fixture
+def pipeline():
+    from fracture_watch.errors import Corrupt, NotAnImage
+
+    decoder = TableDecoder(**{"a.dcm": prepared("aa"), "b.txt": NotAnImage("a text"), "c.dcm": Corrupt("broken")})
+    return Pipeline(decoder, CountingClassifier())
+
+
+def send(client, name="a.dcm", url="/predict", **headers):
+    return client.post(url, data={"file": (io.BytesIO(b"x"), name)}, headers=headers)
+
+
+def test_a_prediction_answers_with_the_contract_keys(tmp_path, pipeline):
+    answer = send(client(tmp_path, pipeline))
+    assert answer.status_code == 200
+    assert answer.get_json() == {
+        "prediction": "fractured",
+        "probability": 0.9,
+        "threshold": 0.5,
+        "frame": 0,
+        "model": {"name": "m", "version": "1", "id": "x"},
+        "notes": ["noted"],
+        "disclaimer": "Research use only. Not a medical device.",
+    }
+
+
+def test_a_heat_map_is_added_when_asked_for(tmp_path, pipeline):
+    assert send(client(tmp_path, pipeline), url="/predict?heatmap=1").get_json()["heatmap"].startswith("data:image/png")
+
+
+@pytest.mark.parametrize(("name", "status", "code"), [("b.txt", 415, "not_an_image"), ("c.dcm", 422, "corrupt")])
+def test_what_cannot_be_classified_says_why(tmp_path, pipeline, name, status, code):
+    answer = send(client(tmp_path, pipeline), name)
+    assert answer.status_code == status
+    assert answer.get_json()["error"]["code"] == code
+    assert answer.get_json()["error"]["detail"]
+
+
+def test_no_file_is_a_bad_request(tmp_path, pipeline):
+    answer = client(tmp_path, pipeline).post("/predict")
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (400, "no_file")
+
+
+def test_a_large_upload_is_refused(tmp_path, pipeline):
+    answer = client(tmp_path, pipeline, max_upload_bytes=1024).post(
+        "/predict", data={"file": (io.BytesIO(bytes(5000)), "a.dcm")}
+    )
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (413, "too_large")
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/predict", 405), ("GET", "/nowhere", 404)])
+def test_every_error_is_json(tmp_path, pipeline, method, path, status):
+    answer = client(tmp_path, pipeline).open(path, method=method)
+    assert answer.status_code == status
+    assert set(answer.get_json()["error"]) == {"code", "detail"}
+
+
+def test_too_many_at_once_are_told_to_come_back(tmp_path):
+    release, waiting = threading.Event(), threading.Semaphore(0)
+
+    class Slow:
+        def run(self, batch, draw):
+            waiting.release()
+            release.wait(10)
+            prediction = Prediction(Label.FRACTURED, 0.9, 0.5, ModelFacts("m", "1", "x"))
+            return [Classified("aa", Facts(), prediction)]
+
+    app = client(tmp_path, Slow()).application
+    threads = [threading.Thread(target=send, args=(app.test_client(),)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        assert waiting.acquire(timeout=10)
+    busy = send(app.test_client())
+    release.set()
+    for thread in threads:
+        thread.join(10)
+    assert (busy.status_code, busy.headers["Retry-After"]) == (503, "1")
+    assert send(app.test_client()).status_code == 200
+
+
+def test_other_hosts_names_are_refused_on_loopback(tmp_path, pipeline):
+    answer = client(tmp_path, pipeline).get("/healthz", headers={"Host": "evil.example"})
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:5000", "localhost", "[::1]:5000"])
+def test_loopback_names_are_let_in(tmp_path, pipeline, host):
+    assert client(tmp_path, pipeline).get("/healthz", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+def test_posts_from_other_sites_are_refused(tmp_path, pipeline, headers):
+    assert send(client(tmp_path, pipeline), **headers).status_code == 403
+
+
+def test_posts_from_the_own_page_are_let_in(tmp_path, pipeline):
+    headers = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
+    assert send(client(tmp_path, pipeline), **headers).status_code == 200
+
+
+def test_a_token_is_wanted_where_one_is_set(tmp_path, pipeline):
+    guarded = client(tmp_path, pipeline, host="0.0.0.0", token="secret")
+    assert send(guarded).status_code == 401
+    assert send(guarded, Authorization="Bearer wrong").status_code == 401
+    assert send(guarded, Authorization="Bearer secret").status_code == 200
+    assert guarded.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reasons"),
+    [
+        (DaemonStatus("events", None, 3, True), 200, []),
+        (DaemonStatus("events", "storage_unavailable: full", 3, True), 503, ["storage_unavailable: full"]),
+        (DaemonStatus("polling", None, 0, False), 503, ["the watcher is not running"]),
+    ],
+)
+def test_readiness_has_reasons(tmp_path, pipeline, status, code, reasons):
+    answer = client(tmp_path, pipeline, status).get("/readyz")
+    assert (answer.status_code, answer.get_json()["reasons"]) == (code, reasons)
+    assert answer.get_json()["watching"] == status.mode
+
+
+def test_without_a_watcher_the_service_is_ready(tmp_path, pipeline):
+    assert client(tmp_path, pipeline).get("/readyz").get_json() == {"ready": True, "watching": None}
+
+
+def test_the_page_shows_results_and_hostile_text_as_text(tmp_path, pipeline):
+    evil = "<script>alert(1)</script>"
+    row = dict.fromkeys(
+        "study_date body_part laterality view_position code detail model_name model_version notes".split()
+    ) | {
+        "prediction": "fractured", "status": "classified", "probability": 0.9, "threshold": 0.5, "patient_id": evil,
+        "source_path": f"/in/{evil}.dcm", "completed_at": "2026-01-02T03:04:05.000000Z",
+    }
+    page = client(tmp_path, pipeline, rows=[row]).get("/").get_data(as_text=True)
+    assert "fractured" in page
+    assert "Not a medical device" in page
+    assert evil not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+def test_answers_carry_security_headers(tmp_path, pipeline):
+    headers = client(tmp_path, pipeline).get("/").headers
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
