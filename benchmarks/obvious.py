@@ -1,7 +1,7 @@
-"""The obvious script: what people write first to classify a folder. ``make bench`` measures it beside this project.
+"""The obvious script, as people write it first: the other side of ``make bench``.
 
-One file at a time: pydicom, its LUT functions, min-max to 8 bit, Pillow, torchvision transforms, one forward pass,
-one commit. It has the same weights and, because plain pydicom decodes next to nothing compressed, the same codecs.
+One file at a time: pydicom and its LUT functions, min-max to 8 bit, Pillow, torchvision, one forward pass, one commit.
+It has the same weights and, because plain pydicom decodes nearly nothing compressed, the same codecs as this project.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 import torch
 from PIL import Image
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from fracture_watch.imaging import codecs
 from fracture_watch.model.card import Card
@@ -36,15 +36,10 @@ def picture(path: Path) -> Image.Image:
 def transform(card: Card) -> Any:
     """The usual three steps, with the card's numbers."""
     import_torchvision()
-    from torchvision import transforms
+    from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
-    side = card.input.size
-    steps = [
-        transforms.Resize((side, side)),
-        transforms.ToTensor(),
-        transforms.Normalize(card.input.mean, card.input.std),
-    ]
-    return transforms.Compose(steps)
+    size = (card.input.size, card.input.size)
+    return Compose([Resize(size), ToTensor(), Normalize(card.input.mean, card.input.std)])
 
 
 def main() -> None:

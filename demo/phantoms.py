@@ -63,55 +63,35 @@ def _pebble(x: float, top: float, bottom: float, radius: float, share: float = 1
     return _Bone(x, top, bottom, radius, radius, radius, 0.9, (bottom - top) / 2, 0.0, share)
 
 
+_FOREARM = (
+    _Bone(-12, -60, 178, 7.5, 8, 15, 3.0),
+    _Bone(12, -60, 172, 6.5, 8, 8, 2.7),
+    *(_pebble(x, 180, 196, 7.5) for x in (-19, -6, 8)),
+    *(_pebble(x, 195, 210, 6.5) for x in (-22, -9, 3, 14)),
+    *(_Bone(x, 211 - abs(x) / 9, 320, 4, 7, 6, 1.6) for x in (-25, -10, 4, 17)),
+)
+_LEG = (
+    _Bone(-6, -60, 194, 13, 14, 22, 4.8, 7, 2),
+    _Bone(21, -60, 208, 6, 6, 8.5, 2.4),
+    _pebble(-5, 197, 229, 20),
+    _Bone(-2, 219, 330, 17, 17, 20, 1.2),
+)
+_HUMERUS = (
+    _Bone(0, -60, 188, 11.5, 12, 29, 4.2, 14, 3),
+    _Bone(11, 186, 340, 8, 15, 9, 2.6),
+    _Bone(-15, 191, 340, 6.5, 10.5, 7, 2.4),
+)
+_FEMUR = (
+    _Bone(0, -60, 186, 14.5, 15, 37, 5.6, 20, 9),
+    _Bone(0, 189, 340, 15, 38, 20, 4.5),
+    _Bone(33, 204, 340, 6, 9, 6, 2),
+    _pebble(0, 132, 170, 19, 0.45),
+)
 _PARTS = (
-    _Part(
-        "FOREARM",
-        codes.SCT.Forearm,
-        (43, 33),
-        2,
-        (
-            _Bone(-12, -60, 178, 7.5, 8, 15, 3.0),
-            _Bone(12, -60, 172, 6.5, 8, 8, 2.7),
-            *(_pebble(x, 180, 196, 7.5) for x in (-19, -6, 8)),
-            *(_pebble(x, 195, 210, 6.5) for x in (-22, -9, 3, 14)),
-            *(_Bone(x, 211 - abs(x) / 9, 320, 4, 7, 6, 1.6) for x in (-25, -10, 4, 17)),
-        ),
-    ),
-    _Part(
-        "LEG",
-        codes.SCT.LowerLeg,
-        (58, 40),
-        2,
-        (
-            _Bone(-6, -60, 194, 13, 14, 22, 4.8, 7, 2),
-            _Bone(21, -60, 208, 6, 6, 8.5, 2.4),
-            _pebble(-5, 197, 229, 20),
-            _Bone(-2, 219, 330, 17, 17, 20, 1.2),
-        ),
-    ),
-    _Part(
-        "HUMERUS",
-        codes.SCT.Humerus,
-        (52, 46),
-        1,
-        (
-            _Bone(0, -60, 188, 11.5, 12, 29, 4.2, 14, 3),
-            _Bone(11, 186, 340, 8, 15, 9, 2.6),
-            _Bone(-15, 191, 340, 6.5, 10.5, 7, 2.4),
-        ),
-    ),
-    _Part(
-        "FEMUR",
-        codes.SCT.Femur,
-        (72, 62),
-        1,
-        (
-            _Bone(0, -60, 186, 14.5, 15, 37, 5.6, 20, 9),
-            _Bone(0, 189, 340, 15, 38, 20, 4.5),
-            _Bone(33, 204, 340, 6, 9, 6, 2),
-            _pebble(0, 132, 170, 19, 0.45),
-        ),
-    ),
+    _Part("FOREARM", codes.SCT.Forearm, (43, 33), 2, _FOREARM),
+    _Part("LEG", codes.SCT.LowerLeg, (58, 40), 2, _LEG),
+    _Part("HUMERUS", codes.SCT.Humerus, (52, 46), 1, _HUMERUS),
+    _Part("FEMUR", codes.SCT.Femur, (72, 62), 1, _FEMUR),
 )
 
 

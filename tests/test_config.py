@@ -95,8 +95,9 @@ def test_an_open_host_wants_a_token(tmp_path):
 
 
 def test_a_refusal_never_shows_the_token(tmp_path):
-    assert "hunter2" not in refusal(tmp_path, "web:\n  host: 0.0.0.0\n  token: ''\n  prt: 1\n", {
-        "FRACTURE_WATCH__WEB__TOKEN": "hunter2"})
+    assert "hunter2" not in refusal(
+        tmp_path, "web:\n  host: 0.0.0.0\n  token: ''\n  prt: 1\n", {"FRACTURE_WATCH__WEB__TOKEN": "hunter2"}
+    )
 
 
 def test_origins_tell_file_and_environment_apart(tmp_path):

@@ -1,4 +1,4 @@
-"""The real thing: the daemon as a process of its own, files dropped as people drop them, rows read with plain SQLite."""
+"""The daemon as a process of its own, files dropped as people drop them, rows read with plain SQLite."""
 
 import json
 import os

@@ -18,13 +18,26 @@ def test_every_class_is_drawn_in_the_tree():
 
 
 def test_codes_are_those_of_the_contract():
-    codes = {c.code: "rejected" if issubclass(c, errors.FileRejected) else "failed" for c in WITH_CODE
-             if issubclass(c, errors.FileRejected | errors.FileFailed)}
+    codes = {
+        c.code: "rejected" if issubclass(c, errors.FileRejected) else "failed"
+        for c in WITH_CODE
+        if issubclass(c, errors.FileRejected | errors.FileFailed)
+    }
     assert codes == dict.fromkeys(
         ["not_an_image", "no_pixel_data", "out_of_scope", "not_for_presentation", "own_output"], "rejected"
     ) | dict.fromkeys(
-        ["truncated", "corrupt", "too_large", "unsupported_transfer_syntax", "decoder_crashed", "out_of_memory",
-         "timeout", "unreadable", "internal"], "failed"
+        [
+            "truncated",
+            "corrupt",
+            "too_large",
+            "unsupported_transfer_syntax",
+            "decoder_crashed",
+            "out_of_memory",
+            "timeout",
+            "unreadable",
+            "internal",
+        ],
+        "failed",
     )
 
 

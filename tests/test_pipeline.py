@@ -5,8 +5,18 @@ import pytest
 
 from fracture_watch.errors import Corrupt, DatabaseUnavailable, InvalidModel, NotAnImage
 from fracture_watch.pipeline import Pipeline
-from fracture_watch.records import Classified, Duplicate, Facts, Failed, Label, ModelFacts, Prediction, Prepared
-from fracture_watch.records import Rejected, Upload
+from fracture_watch.records import (
+    Classified,
+    Duplicate,
+    Facts,
+    Failed,
+    Label,
+    ModelFacts,
+    Prediction,
+    Prepared,
+    Rejected,
+    Upload,
+)
 
 MODEL = ModelFacts("m", "1", "x")
 

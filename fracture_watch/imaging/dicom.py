@@ -4,12 +4,21 @@ import io
 import logging
 import warnings
 import zlib
+from dataclasses import replace
 
 import numpy as np
 from pydicom import Dataset, dcmread
+from pydicom.filereader import _read_command_set_elements, _read_file_meta_info, read_preamble
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 
 from fracture_watch.errors import (
     Corrupt,
@@ -28,7 +37,6 @@ from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.records import Pixels
 
 OWN_MODEL_NAME = "fracture_watch"  # ManufacturerModelName of what this program writes
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
 _COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT", "PALETTE COLOR")
@@ -47,15 +55,17 @@ class DicomImage:
 
     def __init__(self, content: bytes, limits: Limits, scope: Scope) -> None:
         codecs.register()
-        self._header = _parse(content, limits)
-        self.facts = facts(self._header)
-        self._notes: list[str] = []
-        try:
-            self._check_kind(scope)
-            self._check_pixels(limits)
-        except FractureWatchError as error:
-            error.facts = self.facts
-            raise
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom looks at a value, and warns of it, when it is asked for
+            self._header = _parse(content, limits)
+            self.facts = facts(self._header)
+            self._notes: list[str] = []
+            try:
+                self._check_kind(scope)
+                self._check_pixels(limits)
+            except FractureWatchError as error:
+                error.facts = self.facts
+                raise
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -106,6 +116,11 @@ class DicomImage:
         self._photometric = text(header, "PhotometricInterpretation") or "absent"
         if self._photometric not in _GRAY + _COLOR:
             raise Corrupt(f"PhotometricInterpretation is {self._photometric!r}, which DICOM does not define here")
+        samples = integer(header, "SamplesPerPixel")
+        if samples not in (None, 1 if self._photometric in (*_GRAY, "PALETTE COLOR") else 3):
+            raise Corrupt(
+                f"PhotometricInterpretation {self._photometric} and SamplesPerPixel {samples} contradict each other"
+            )
         rows, columns = self.facts.rows or 0, self.facts.columns or 0
         if rows < 1 or columns < 1:
             raise Corrupt(f"the image is {rows} rows x {columns} columns")
@@ -126,7 +141,8 @@ class DicomImage:
         if not 1 <= stored <= allocated or not stored - 1 <= high < allocated:
             raise Corrupt(f"BitsAllocated {allocated}, BitsStored {stored} and HighBit {high} contradict each other")
         signed = integer(self._header, "PixelRepresentation") == 1
-        return StoredValues(stored, high, signed, self._syntax.is_encapsulated)
+        # RLE packs the words as they stand, so they are read like native ones.
+        return StoredValues(stored, high, signed, self._syntax.is_encapsulated and self._syntax != RLELossless)
 
     def _check_length(self, rows: int, columns: int) -> None:
         if self._syntax.is_encapsulated or "PixelData" not in self._header:
@@ -142,7 +158,9 @@ class DicomImage:
             )
 
     def _gray(self, frame: int) -> Pixels:
-        plain = not self._syntax.is_encapsulated and integer(self._header, "BitsAllocated") in (8, 16)
+        # Bytes in big-endian words come in another order, which pydicom knows.
+        sizes = (16,) if self._syntax == ExplicitVRBigEndian else (8, 16)
+        plain = not self._syntax.is_encapsulated and integer(self._header, "BitsAllocated") in sizes
         words = self._native_words(frame) if plain else self._decoded(frame)
         return render(words, self._stored, self._chain())
 
@@ -166,17 +184,18 @@ class DicomImage:
         shape = (text(header, "PresentationLUTShape") or "").upper()
         slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
         luts = [lut(item, self._stored.signed) for item in items(header, "ModalityLUTSequence")]
-        return Chain(
+        chain = Chain(
             slope=slope or 1.0,
             intercept=intercept or 0.0,
             modality_lut=next((table for table in luts if table), None),
-            voi=self._voi(),
             inverse=self._photometric == "MONOCHROME1" or shape == "INVERSE",
             padding=self._padding(),
         )
+        least = chain.modality(np.array(self._stored.limits, dtype=np.float64)).min()
+        return replace(chain, voi=self._voi(signed=bool(least < 0)))
 
-    def _voi(self) -> Window | Lut | None:
-        tables = [lut(item, True) for item in items(self._header, "VOILUTSequence")]
+    def _voi(self, signed: bool) -> Window | Lut | None:
+        tables = [lut(item, signed) for item in items(self._header, "VOILUTSequence")]
         pairs = windows(self._header)
         choices: list[Window | Lut] = [table for table in tables if table] + [pair for pair in pairs if pair.valid]
         broken = len(tables) + len(pairs) - len(choices)
@@ -202,19 +221,27 @@ class DicomImage:
         array = self._decoded(frame, raw=False)
         bits = self._stored.bits_stored
         if self._photometric == "PALETTE COLOR":
-            array = apply_color_lut(array, self._header)
-            bits = array.dtype.itemsize * 8
+            array, bits = self._looked_up(array)
         if bits > 8:
             array = np.clip(array >> (bits - 8), 0, 255)
         return np.ascontiguousarray(array[..., :3], dtype=np.uint8)
 
+    def _looked_up(self, indices: np.ndarray) -> tuple[np.ndarray, int]:
+        """Palette indices -> RGB and its bits (PS3.3 C.7.6.3.1.5)."""
+        names = [f"{color}PaletteColorLookupTable" for color in ("Red", "Green", "Blue")]
+        tables = [table for name in names if (table := lut(self._header, self._stored.signed, name))]
+        if len(tables) == 3:
+            return np.stack([table(indices) for table in tables], axis=-1).astype(np.uint16), tables[0].bits
+        array = apply_color_lut(indices, self._header)  # a segmented palette
+        return array, array.dtype.itemsize * 8
+
 
 def _parse(content: bytes, limits: Limits) -> Dataset:
-    _guard_deflated(content, limits)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            header = dcmread(io.BytesIO(content), force=True)
+        _guard_deflated(content, limits)
+        header = dcmread(io.BytesIO(content), force=True)
+    except FractureWatchError:
+        raise
     except (EOFError, zlib.error) as error:
         raise Truncated(f"the DICOM file ends in the middle of an element: {error}; send it again") from error
     except RecursionError as error:
@@ -223,11 +250,13 @@ def _parse(content: bytes, limits: Limits) -> Dataset:
         raise
     except Exception as error:  # pydicom raises many kinds on broken headers
         raise Corrupt(f"the DICOM header cannot be read: {error}") from error
-    if "TransferSyntaxUID" not in header.file_meta:
+    stated = text(header.file_meta, "TransferSyntaxUID")
+    if stated is None:
         # PS3.10 wants it; what was written without it is nearly always the default syntax.
         implicit = header.original_encoding[0] is not False
-        header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-    syntax = UID(header.file_meta.TransferSyntaxUID)
+        stated = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        header.file_meta.TransferSyntaxUID = stated
+    syntax = UID(stated)
     try:
         get_decoder(syntax)
     except NotImplementedError as error:
@@ -239,11 +268,16 @@ def _parse(content: bytes, limits: Limits) -> Dataset:
 
 
 def _guard_deflated(content: bytes, limits: Limits) -> None:
-    """Pydicom inflates a deflated data set whole: find out first how large it becomes."""
-    if content[128:132] != b"DICM" or _DEFLATED not in content[132:1024]:
+    """Pydicom inflates a deflated data set whole: find out first how large it becomes.
+
+    Its own functions say where that begins: a hostile file must not show one data set here and another there.
+    """
+    file = io.BytesIO(content)
+    read_preamble(file, force=True)
+    if _read_file_meta_info(file).get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return
-    meta_length = int.from_bytes(content[140:144], "little")  # value of (0002,0000)
-    inflater, pending, total = zlib.decompressobj(-zlib.MAX_WBITS), content[144 + meta_length :], 0
+    _read_command_set_elements(file)
+    inflater, pending, total = zlib.decompressobj(-zlib.MAX_WBITS), file.read(), 0
     try:
         while pending and not inflater.eof:
             total += len(inflater.decompress(pending, 1 << 20))

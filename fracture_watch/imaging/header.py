@@ -58,30 +58,32 @@ def windows(header: Dataset) -> list[Window]:
     return [Window(center, width, function) for center, width in pairs]
 
 
-def lut(item: Dataset, signed: bool) -> Lut | None:
-    """A Modality or VOI LUT item (PS3.3 C.11.1.1, C.11.2.1.1); ``None`` where it is unusable."""
-    descriptor = numbers(item, "LUTDescriptor")
+def lut(item: Dataset, signed: bool, name: str = "LUT") -> Lut | None:
+    """A Modality or VOI LUT item (PS3.3 C.11.1.1, C.11.2.1.1) or a palette; ``None`` where it is unusable."""
+    descriptor = numbers(item, f"{name}Descriptor")
     if len(descriptor) != 3 or not all(map(math.isfinite, descriptor)):
         return None
     count, first, bits = int(descriptor[0]) & 0xFFFF or 65536, int(descriptor[1]), int(descriptor[2])
     if signed and first > 32767:
         first -= 65536
-    entries = _lut_entries(_get(item, "LUTData"), count, item)
+    entries = _lut_entries(_get(item, f"{name}Data"), count, item)
     if entries is None or not 8 <= bits <= 16:
         return None
-    return Lut(first, entries, bits)
+    return Lut(first, entries.astype(np.uint16), min(bits, entries.itemsize * 8))
 
 
-def _lut_entries(data: Any, count: int, item: Dataset) -> "np.ndarray[Any, np.dtype[np.uint16]] | None":
+def _lut_entries(data: Any, count: int, item: Dataset) -> "np.ndarray[Any, np.dtype[np.unsignedinteger]] | None":
+    """The entries, in the size that they are stored in."""
+    values: np.ndarray[Any, np.dtype[np.unsignedinteger]]
     if isinstance(data, bytes):
-        if len(data) in (count, count + 1):  # one byte an entry
-            return np.frombuffer(data[:count], np.uint8).astype(np.uint16)
+        if len(data) in (count, count + count % 2):  # one byte an entry
+            return np.frombuffer(data[:count], np.uint8)
         order = "<" if item.original_encoding[1] is not False else ">"
         values = np.frombuffer(data[: len(data) // 2 * 2], f"{order}u2").astype(np.uint16)
     elif isinstance(data, MultiValue | list):
         values = (np.array(list(data), dtype=np.int64) & 0xFFFF).astype(np.uint16)
         if len(values) == (count + 1) // 2 and len(values) < count:  # two 8-bit entries packed in each word
-            values = values.astype("<u2").view(np.uint8)[:count].astype(np.uint16)
+            values = values.astype("<u2").view(np.uint8)[:count]
     else:
         return None
     return values[:count] if len(values) >= count else None

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from fracture_watch.errors import Corrupt, TooLarge, Truncated
 from fracture_watch.imaging.limits import Limits
@@ -42,7 +42,7 @@ class RasterImage:
         except UnidentifiedImageError as error:
             raise Corrupt("the first bytes are a picture's, but the rest is not readable as one") from error
         except _BROKEN as error:
-            kind = Truncated if "truncated" in str(error).lower() else Corrupt
+            kind = Truncated if "truncated" in str(error).lower() or _is_cut_off_webp(content) else Corrupt
             raise kind(f"the picture cannot be decoded: {error}; send it again from its source") from error
         self.facts = Facts(rows=self._pixels.shape[0], columns=self._pixels.shape[1])
 
@@ -56,20 +56,26 @@ def _notes(image: Image.Image) -> tuple[str, ...]:
     return (f"first of {count} images in the file",) if count > 1 else ()
 
 
+def _is_cut_off_webp(content: bytes) -> bool:
+    """Of which Pillow only says that it has no decoder."""
+    return content[8:12] == b"WEBP" and int.from_bytes(content[4:8], "little") + 8 > len(content)
+
+
 def _displayed(image: Image.Image) -> Pixels:
+    white_is_zero = getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
-        return _scaled_from_16_bit(np.asarray(image))
+        shown = _scaled_from_16_bit(np.asarray(image))
+        return 255 - shown if white_is_zero else shown  # Pillow inverts such TIFF up to 8 bit
     if image.mode in ("I", "F"):
         return _stretched(np.asarray(image, dtype=np.float64))
-    if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"))
+    mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba)
-    if image.mode == "LA":
-        return np.asarray(image.convert("L"))
-    return np.asarray(image.convert("RGB"))
+        # All three channels are the grey; a conversion would weigh and round them.
+        return np.asarray(image.getchannel("R") if mode == "L" else image.convert("RGB"))
+    return np.asarray(image.convert(mode))
 
 
 def _scaled_from_16_bit(values: NDArray[Any]) -> Pixels:

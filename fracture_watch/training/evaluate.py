@@ -15,7 +15,6 @@ from fracture_watch.training.data import Example
 Scores: TypeAlias = NDArray[np.float64]
 Truth: TypeAlias = NDArray[np.bool_]
 Figure: TypeAlias = dict[str, float]
-_RESAMPLES = 1000
 
 
 def calibrate(fractured: Truth, logits: Scores) -> Calibration:
@@ -58,7 +57,7 @@ def truth_of(examples: Sequence[Example]) -> Truth:
 
 
 def evaluate(
-    examples: Sequence[Example], scores: Scores, decided: Truth, seed: int
+    examples: Sequence[Example], scores: Scores, decided: Truth, seed: int, resamples: int = 1000
 ) -> dict[str, dict[str, Figure | int]]:
     """Figures over all examples, without visible hardware, and per flag with at least five of each class.
 
@@ -69,7 +68,7 @@ def evaluate(
         Higher is more likely fractured.
     decided : ndarray of bool, shape (n,)
         Whether each was called fractured.
-    seed : int
+    seed, resamples : int
         Of the bootstrap.
 
     Returns
@@ -86,12 +85,13 @@ def evaluate(
     for name, chosen in subsets.items():
         positives = int(truth[chosen].sum())
         if min(positives, int(chosen.sum()) - positives) >= 5:
-            report[name] = _figures(truth[chosen], scores[chosen], decided[chosen], groups[chosen], seed)
+            samples = _resamples(truth[chosen], groups[chosen], seed, resamples)
+            report[name] = _figures(truth[chosen], scores[chosen], decided[chosen], samples)
     return report
 
 
 def _figures(
-    truth: Truth, scores: Scores, decided: Truth, groups: NDArray[np.str_], seed: int
+    truth: Truth, scores: Scores, decided: Truth, samples: Sequence[NDArray[np.int64]]
 ) -> dict[str, Figure | int]:
     measures: dict[str, Callable[[NDArray[np.int64]], float]] = {
         "auroc": lambda i: float(roc_auc_score(truth[i], scores[i])),
@@ -99,7 +99,6 @@ def _figures(
         "sensitivity": lambda i: float(decided[i][truth[i]].mean()),
         "specificity": lambda i: float((~decided[i][~truth[i]]).mean()),
     }
-    samples = _resamples(truth, groups, seed)
     everything = np.arange(len(truth))
     report: dict[str, Figure | int] = {"images": len(truth), "fractured": int(truth.sum())}
     for name, measure in measures.items():
@@ -109,14 +108,14 @@ def _figures(
     return report
 
 
-def _resamples(truth: Truth, groups: NDArray[np.str_], seed: int) -> list[NDArray[np.int64]]:
+def _resamples(truth: Truth, groups: NDArray[np.str_], seed: int, count: int) -> list[NDArray[np.int64]]:
     """Index arrays of resampled groups that hold both classes."""
     random = np.random.default_rng(seed)
     _, codes = np.unique(groups, return_inverse=True)
     order = np.argsort(codes, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(codes))[:-1])
     samples: list[NDArray[np.int64]] = []
-    while len(samples) < _RESAMPLES:
+    while len(samples) < count:
         sample = np.concatenate([members[i] for i in random.integers(len(members), size=len(members))])
         if 0 < truth[sample].sum() < len(sample):
             samples.append(sample)

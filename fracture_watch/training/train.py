@@ -48,6 +48,7 @@ class Recipe:
     fractured_share: float = 0.35  # of each batch; drawn with replacement, since fractures are rare
     ema_decay: float = 0.99
     folds: int = 5  # of val's groups, for figures at thresholds chosen on other groups
+    resamples: int = 1000  # of the bootstrap that gives the intervals
     seed: int = 20
 
 
@@ -85,7 +86,7 @@ def train(
         calibration=calibration,
         threshold=Threshold(value=threshold, chosen="Youden's J (sensitivity + specificity - 1) on the val split"),
         training={"images": len(fitted), "fractured": int(truth_of(fitted).sum()), "recipe": asdict(recipe)},
-        metrics={"val": evaluate(measured, logits, decided, recipe.seed)},
+        metrics={"val": evaluate(measured, logits, decided, recipe.seed, recipe.resamples)},
         sha256=digest(output),
     )
     card.save(output)

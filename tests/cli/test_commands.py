@@ -49,11 +49,18 @@ def test_scan_records_in_place_and_skips_what_is_known(fw, archive):
     *records, summary = lines(out)
     assert code == 0
     assert sorted((r["file"].rsplit("/", 1)[1], r["status"]) for r in records) == [
-        ("a.png", "classified"), ("b", "classified"), ("note.txt", "rejected")
+        ("a.png", "classified"),
+        ("b", "classified"),
+        ("note.txt", "rejected"),
     ]
     assert all(r["milliseconds"] > 0 for r in records)
     assert summary["summary"] | {"seconds": 0} == {
-        "classified": 2, "duplicate": 0, "rejected": 1, "failed": 0, "skipped": 0, "seconds": 0
+        "classified": 2,
+        "duplicate": 0,
+        "rejected": 1,
+        "failed": 0,
+        "skipped": 0,
+        "seconds": 0,
     }
     assert sorted(p.name for p in archive.rglob("*") if p.is_file()) == [".hidden", "a.png", "b", "note.txt"]
     _, out, _ = fw("scan", archive, "--json")
@@ -95,7 +102,11 @@ def test_predict_of_a_missing_file_says_so(fw):
 
 
 def test_a_picture_of_several_files_is_wrong_use(fw, tmp_path):
-    assert fw("predict", "a", "b", "--heatmap", "h.png") == (2, "", "fracture-watch: --heatmap needs exactly one FILE\n")
+    assert fw("predict", "a", "b", "--heatmap", "h.png") == (
+        2,
+        "",
+        "fracture-watch: --heatmap needs exactly one FILE\n",
+    )
 
 
 def test_render_writes_the_imaging_stages_exact_output(fw, tmp_path):
@@ -183,9 +194,8 @@ def test_model_show_prints_the_card_and_its_identity(fw, weights):
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed():
-
-
-    code = "import sys; import fracture_watch.cli; print([m for m in ('torch','numpy','sqlalchemy','flask') if m in sys.modules])"
+    heavy = "('torch', 'numpy', 'sqlalchemy', 'flask')"
+    code = f"import sys, fracture_watch.cli; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert shutil.which("fracture-watch", path=str(Path(sys.executable).parent))

@@ -12,16 +12,32 @@ DONE = Classified("aa", Facts(study_uid="1.2", sop_instance_uid="1.3"), PREDICTI
 
 def test_a_json_line_has_the_contract_keys_in_order():
     assert file_record("a.dcm", DONE, 12.345) == {
-        "file": "a.dcm", "status": "classified", "code": None, "detail": None, "notes": ["no window"], "sha256": "aa",
-        "prediction": "fractured", "probability": 0.75, "threshold": 0.5, "frame": 2, "study_uid": "1.2",
-        "sop_instance_uid": "1.3", "model": {"name": "m", "version": "1", "id": "abc"}, "milliseconds": 12.3,
+        "file": "a.dcm",
+        "status": "classified",
+        "code": None,
+        "detail": None,
+        "notes": ["no window"],
+        "sha256": "aa",
+        "prediction": "fractured",
+        "probability": 0.75,
+        "threshold": 0.5,
+        "frame": 2,
+        "study_uid": "1.2",
+        "sop_instance_uid": "1.3",
+        "model": {"name": "m", "version": "1", "id": "abc"},
+        "milliseconds": 12.3,
     }
     assert list(file_record("a", DONE)) == list(file_record("a", Failed("corrupt", "x")))
 
 
 def test_absent_facts_are_null():
     record = file_record("a", Failed("corrupt", "broken"))
-    assert (record["code"], record["detail"], record["prediction"], record["model"]) == ("corrupt", "broken", None, None)
+    assert (record["code"], record["detail"], record["prediction"], record["model"]) == (
+        "corrupt",
+        "broken",
+        None,
+        None,
+    )
 
 
 @pytest.mark.parametrize("outcome", [DONE, Duplicate("aa", Facts()), Failed("corrupt", "line\nbreak")])

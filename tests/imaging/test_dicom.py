@@ -142,12 +142,28 @@ def test_palette_colours_are_looked_up(syntax, bits):
     order = ">" if syntax == uid.ExplicitVRBigEndian else "<"
     palette = {}
     for color, table in (("Red", [10, 0, 250]), ("Green", [20, 0, 251]), ("Blue", [30, 0, 252])):
-        entries = np.array(table, np.uint16) * (257 if bits == 16 else 1)
+        entries = np.array(table, np.uint16) * 256 + 7 if bits == 16 else np.array(table)
         palette[f"{color}PaletteColorLookupTableDescriptor"] = [3, 0, bits]
         palette[f"{color}PaletteColorLookupTableData"] = entries.astype(f"{order}u2").tobytes()
     indices = np.array([[0, 1, 2, 9]], np.uint8)
     shown = pixels(dicom(indices, syntax=syntax, photometric="PALETTE COLOR", **palette))
     assert shown.tolist() == [[[10, 20, 30], [0, 0, 0], [250, 251, 252], [250, 251, 252]]]
+
+
+def test_a_palette_of_bytes_is_looked_up():
+    palette = {}
+    for color, table in (("Red", [10, 0, 250]), ("Green", [20, 0, 251]), ("Blue", [30, 0, 252])):
+        palette[f"{color}PaletteColorLookupTableDescriptor"] = [3, 5, 8]
+        palette[f"{color}PaletteColorLookupTableData"] = bytes([*table, 0])
+    shown = pixels(dicom(np.array([[4, 5, 6, 7, 8]], np.uint8), photometric="PALETTE COLOR", **palette))
+    assert shown.tolist() == [[[10, 20, 30], [10, 20, 30], [0, 0, 0], [250, 251, 252], [250, 251, 252]]]
+
+
+def test_bytes_in_big_endian_words_are_put_in_order():
+    content = dcmread(io.BytesIO(dicom(RAMP_8, syntax=uid.ExplicitVRBigEndian)))
+    content["PixelData"].VR = "OW"
+    content.PixelData = np.frombuffer(content.PixelData, "<u2").byteswap().tobytes()
+    assert same(pixels(written(content, uid.ExplicitVRBigEndian)), RAMP_8)
 
 
 @named("implicit", [True, False])
@@ -156,15 +172,29 @@ def test_a_data_set_without_preamble_is_read(implicit):
 
 
 def test_one_bit_pixels_are_black_and_white():
-    content = dicom(np.zeros((1, 2), np.uint8), BitsAllocated=1, BitsStored=1, HighBit=0, Rows=2, Columns=8,
-                    PixelData=bytes([0b00000101, 0b11110000]))
+    content = dicom(
+        np.zeros((1, 2), np.uint8),
+        BitsAllocated=1,
+        BitsStored=1,
+        HighBit=0,
+        Rows=2,
+        Columns=8,
+        PixelData=bytes([0b00000101, 0b11110000]),
+    )
     assert (pixels(content) // 255).tolist() == [[1, 0, 1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1, 1, 1]]
 
 
 def test_float_pixels_are_shown_from_least_to_greatest():
     values = np.array([[-1.5, 0.0, 1.5]], "<f4")
-    content = dicom(np.zeros((1, 3), np.uint16), PixelData=None, FloatPixelData=values.tobytes(), BitsAllocated=32,
-                    BitsStored=None, HighBit=None, PixelRepresentation=None)
+    content = dicom(
+        np.zeros((1, 3), np.uint16),
+        PixelData=None,
+        FloatPixelData=values.tobytes(),
+        BitsAllocated=32,
+        BitsStored=None,
+        HighBit=None,
+        PixelRepresentation=None,
+    )
     assert pixels(content).tolist() == [[0, 128, 255]]
 
 
@@ -487,8 +517,7 @@ def test_whatever_bytes_are_damaged_the_answer_is_a_picture_or_a_reason(syntax, 
     for place, value in damages:
         content[min(place, len(content) - 1)] = value
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with warnings.catch_warnings(action="error"):
             shown = image(bytes(content), Limits(max_pixels=1_000_000)).pixels(0)
     except errors.FractureWatchError as error:
         assert error.detail

@@ -70,7 +70,8 @@ def test_impossible_spacing_is_absent(spacing):
 
 
 @pytest.mark.parametrize(
-    ("written", "read"), [(b"20240229", "2024-02-29"), (b"2024.02.29", "2024-02-29"), (b"20230229", None), (b"n/a ", None)]
+    ("written", "read"),
+    [(b"20240229", "2024-02-29"), (b"2024.02.29", "2024-02-29"), (b"20230229", None), (b"n/a ", None)],
 )
 def test_study_dates_are_iso_or_absent(written, read):
     assert facts(with_raw(0x00080020, "DA", written)).study_date == read

@@ -24,7 +24,13 @@ class TwoOutputs(torch.nn.Module):
 
 
 def classifier(**card) -> Classifier:
-    defaults = {"name": "hand", "version": "1", "architecture": "timm:none", "sha256": "0" * 64, "input": Input(size=32)}
+    defaults = {
+        "name": "hand",
+        "version": "1",
+        "architecture": "timm:none",
+        "sha256": "0" * 64,
+        "input": Input(size=32),
+    }
     return Classifier(TwoOutputs(), Card(**(defaults | card)), "cpu", batch_size=4)
 
 

@@ -65,7 +65,7 @@ def test_a_file_that_is_no_weights_at_all_is_refused(tmp_path):
     card = Card.load(path)
     path.write_bytes(b"not weights")
     card.model_copy(update={"sha256": digest(path)}).save(path)
-    with pytest.raises(InvalidModel, match="own.pth"):
+    with pytest.raises(InvalidModel, match=r"own\.pth"):
         load_classifier(path)
 
 
@@ -77,9 +77,9 @@ def test_an_unknown_architecture_is_named(tmp_path):
 
 def test_a_torchvision_resnet_loads(tmp_path):
     torch.save(Network("torchvision:resnet18").body.state_dict(), tmp_path / "resnet.pth")
-    Card(
-        name="r", version="1", architecture="torchvision:resnet18", sha256=digest(tmp_path / "resnet.pth")
-    ).save(tmp_path / "resnet.pth")
+    Card(name="r", version="1", architecture="torchvision:resnet18", sha256=digest(tmp_path / "resnet.pth")).save(
+        tmp_path / "resnet.pth"
+    )
     assert load_classifier(tmp_path / "resnet.pth").card.architecture == "torchvision:resnet18"
 
 

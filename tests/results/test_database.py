@@ -47,9 +47,9 @@ def test_writes_are_durable_and_foreign_keys_hold(tmp_path):
 
 def test_a_writer_holds_the_lock_from_its_first_moment(tmp_path):
     database = Database(url(tmp_path))
-    with database.writing(), sqlite3.connect(tmp_path / "x.db", timeout=0) as other:
-        with pytest.raises(sqlite3.OperationalError, match="locked"):
-            other.execute("BEGIN IMMEDIATE")
+    other = sqlite3.connect(tmp_path / "x.db", timeout=0)
+    with database.writing(), pytest.raises(sqlite3.OperationalError, match="locked"):
+        other.execute("BEGIN IMMEDIATE")
 
 
 def test_a_failed_transaction_leaves_nothing(tmp_path):

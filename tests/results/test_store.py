@@ -58,10 +58,25 @@ def test_a_prediction_becomes_a_row_that_says_everything(store, tmp_path):
     record(store, "a.dcm", classified("aa", 0.75, patient_id="P1", study_uid="1.2", modality="DX", rows=3))
     [row] = query(tmp_path, "SELECT * FROM results")
     wanted = {
-        "source_path": "/in/a.dcm", "filed_path": "/done/a.dcm", "status": "classified", "code": None,
-        "notes": '["odd"]', "sha256": "aa", "patient_id": "P1", "study_uid": "1.2", "modality": "DX", "rows": 3,
-        "frame": 0, "prediction": "fractured", "probability": 0.75, "threshold": 0.5, "model_name": "m",
-        "model_version": "1", "model_id": "model-a", "heatmap_path": "/h.png", "duplicate_of": None,
+        "source_path": "/in/a.dcm",
+        "filed_path": "/done/a.dcm",
+        "status": "classified",
+        "code": None,
+        "notes": '["odd"]',
+        "sha256": "aa",
+        "patient_id": "P1",
+        "study_uid": "1.2",
+        "modality": "DX",
+        "rows": 3,
+        "frame": 0,
+        "prediction": "fractured",
+        "probability": 0.75,
+        "threshold": 0.5,
+        "model_name": "m",
+        "model_version": "1",
+        "model_id": "model-a",
+        "heatmap_path": "/h.png",
+        "duplicate_of": None,
     }
     assert {name: row[name] for name in wanted} == wanted
     assert row["received_at"] <= row["completed_at"] <= now()
@@ -72,7 +87,8 @@ def test_failures_say_code_and_detail_and_have_no_model(store, tmp_path):
     record(store, "b", Rejected("out_of_scope", "a chest", "bb", Facts(study_uid="9")))
     rows = query(tmp_path, "SELECT status, code, detail, model_id, prediction FROM results ORDER BY id")
     assert [tuple(row.values()) for row in rows] == [
-        ("failed", "corrupt", "broken", None, None), ("rejected", "out_of_scope", "a chest", None, None)
+        ("failed", "corrupt", "broken", None, None),
+        ("rejected", "out_of_scope", "a chest", None, None),
     ]
 
 
@@ -87,14 +103,16 @@ def test_a_race_between_two_processes_ends_in_one_result(store, database, tmp_pa
     record(store, "a", classified("aa"))
     record(Store(database, MODEL), "b", classified("aa"))
     assert [r["status"] for r in query(tmp_path, "SELECT status FROM results ORDER BY id")] == [
-        "classified", "duplicate"
+        "classified",
+        "duplicate",
     ]
 
 
 def test_two_copies_in_one_batch_are_one_result_and_one_duplicate(store, tmp_path):
     store.record([(source(n), o, None) for n, o in (("a", classified("aa")), ("b", Duplicate("aa", Facts())))])
     assert query(tmp_path, "SELECT duplicate_of FROM results ORDER BY id") == [
-        {"duplicate_of": None}, {"duplicate_of": 1}
+        {"duplicate_of": None},
+        {"duplicate_of": 1},
     ]
 
 
@@ -118,7 +136,8 @@ def test_another_model_classifies_the_same_content_anew(store, database, tmp_pat
     record(store, "a", classified("aa"))
     record(Store(database, OTHER), "a", classified("aa", 0.1, OTHER))
     assert query(tmp_path, "SELECT model_id, status FROM results ORDER BY id") == [
-        {"model_id": "model-a", "status": "classified"}, {"model_id": "model-b", "status": "classified"}
+        {"model_id": "model-a", "status": "classified"},
+        {"model_id": "model-b", "status": "classified"},
     ]
 
 
@@ -131,7 +150,11 @@ def test_a_study_counts_its_files_and_is_fractured_if_any_is(store, tmp_path):
     [row] = query(tmp_path, "SELECT * FROM studies")
     assert row.pop("last_result_at")
     assert row == study | {
-        "files": 3, "classified": 2, "fractured": 1, "max_probability": 0.8, "prediction": "fractured"
+        "files": 3,
+        "classified": 2,
+        "fractured": 1,
+        "max_probability": 0.8,
+        "prediction": "fractured",
     }
 
 

