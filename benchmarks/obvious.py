@@ -7,7 +7,6 @@ It has the same weights and, because plain pydicom decodes nearly nothing compre
 import argparse
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
@@ -33,15 +32,6 @@ def picture(path: Path) -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8)).convert("RGB")
 
 
-def transform(card: Card) -> Any:
-    """The usual three steps, with the card's numbers."""
-    import_torchvision()
-    from torchvision.transforms import Compose, Normalize, Resize, ToTensor
-
-    size = (card.input.size, card.input.size)
-    return Compose([Resize(size), ToTensor(), Normalize(card.input.mean, card.input.std)])
-
-
 def main() -> None:
     """Classify every file of a folder into an SQLite file."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.obvious", description=__doc__)
@@ -49,10 +39,15 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--database", type=Path, required=True)
     options = parser.parse_args()
+    import_torchvision()
+    from torchvision.transforms import Compose, Normalize, Resize, ToTensor
+
     codecs.register()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     card = Card.load(options.weights)
-    model, to_tensor = load_network(options.weights, card).to(device), transform(card)
+    model = load_network(options.weights, card).to(device)
+    size = (card.input.size, card.input.size)
+    to_tensor = Compose([Resize(size), ToTensor(), Normalize(card.input.mean, card.input.std)])
     database = sqlite3.connect(options.database)
     database.execute("CREATE TABLE results (file TEXT, prediction TEXT, probability REAL)")
     for path in sorted(options.folder.iterdir()):

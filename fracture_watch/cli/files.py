@@ -99,14 +99,17 @@ def render(
     file: Annotated[Path, typer.Argument(help="A DICOM, PNG, JPEG, TIFF, WebP or BMP file.")],
     output: Annotated[Path, typer.Argument(metavar="OUT.png")],
     frame: Annotated[int, typer.Option(help="Counted from 0.")] = 0,
+    config: Config = DEFAULT_CONFIG,
 ) -> None:
     """Write the full-size 8-bit picture that a viewer would show: the exact output of the imaging stage."""
+    settings = settings_from(config)
     from PIL import Image
 
+    from fracture_watch import assembly
     from fracture_watch.errors import WrongUse
     from fracture_watch.imaging import read
 
-    radiograph = read(file, frame)
+    radiograph = read(file, frame, assembly.limits(settings))
     try:
         Image.fromarray(radiograph.pixels).save(output, "PNG")
     except OSError as error:

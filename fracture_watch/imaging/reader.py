@@ -9,6 +9,8 @@ from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.imaging.sniff import HEAD, sniff
 from fracture_watch.records import Facts, Format, Pixels, Radiograph
 
+DEFAULT_LIMITS = Limits()
+
 
 class Image(Protocol):
     """An opened file: facts first, pixels a frame at a time."""
@@ -24,7 +26,7 @@ class Image(Protocol):
         """Display values of one frame, uint8, shape (rows, columns) or (rows, columns, 3)."""
 
 
-def read(source: str | Path | bytes, frame: int = 0) -> Radiograph:
+def read(source: str | Path | bytes, frame: int = 0, limits: Limits = DEFAULT_LIMITS) -> Radiograph:
     """Decode one frame and render it as a viewer shows it.
 
     Parameters
@@ -33,6 +35,8 @@ def read(source: str | Path | bytes, frame: int = 0) -> Radiograph:
         DICOM, PNG, JPEG, TIFF, WebP or BMP; recognised by content.
     frame : int
         Counted from 0.
+    limits : Limits
+        What the file may ask for.
 
     Returns
     -------
@@ -48,8 +52,8 @@ def read(source: str | Path | bytes, frame: int = 0) -> Radiograph:
     -----
     This decodes in the calling process. The watcher and the web service decode in worker processes with limits.
     """
-    content = source if isinstance(source, bytes) else load(Path(source), Limits())
-    image = open_image(content, Limits(), Scope())
+    content = source if isinstance(source, bytes) else load(Path(source), limits)
+    image = open_image(content, limits, Scope())
     if not 0 <= frame < image.frames:
         raise WrongUse(f"there is no frame {frame}; the file has {image.frames}, counted from 0")
     pixels = image.pixels(frame)

@@ -1,0 +1,167 @@
+"""The README and the contract are held to the code; their examples run."""
+
+import os
+import re
+import shlex
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+import yaml
+
+from fracture_watch.cli.app import app
+from fracture_watch.config import Settings
+from fracture_watch.errors import FileFailed, FileRejected
+from fracture_watch.model.card import Card
+from fracture_watch.pipeline import Pipeline
+from fracture_watch.results.database import Database
+from fracture_watch.results.queries import COLUMNS
+from tests.conftest import REPOSITORY, png
+from tests.dicoms import dicom
+from tests.web.test_app import client
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+
+
+def section(title: str) -> str:
+    return re.split(r"\n## ", README.split(f"\n## {title}\n", 1)[1])[0]
+
+
+def commands() -> set[str]:
+    root = typer.main.get_command(app)
+    names = set()
+    for name, command in root.commands.items():
+        names |= {f"{name} {sub}" for sub in command.commands} if hasattr(command, "commands") else {name}
+    return names
+
+
+def test_every_command_is_in_the_readme_and_the_other_way_round():
+    written = re.findall(r"`fracture-watch ([a-z ]+?)(?: [A-Z].*?)?`", section("Commands").split("In a checkout")[0])
+    assert set(written) == commands()
+
+
+def test_every_option_in_the_readme_exists():
+    root = typer.main.get_command(app)
+    known = {option for command in _leaves(root) for parameter in command.params for option in parameter.opts}
+    written = set(re.findall(r"`(--[a-z-]+)", section("Commands")))
+    assert written <= known
+    assert known - written <= {"--help"} | {"config", "paths", "files", "file", "output"}
+
+
+def _leaves(command):
+    if hasattr(command, "commands"):
+        for child in command.commands.values():
+            yield from _leaves(child)
+    else:
+        yield command
+
+
+def test_every_setting_is_in_the_readme_and_the_other_way_round():
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section("Settings"), re.MULTILINE)
+    written = {name: set(re.findall(r"`([a-z_]+)`", keys.split(":")[0])) for name, keys in rows}
+    assert written == {n: set(f.annotation.model_fields) for n, f in Settings.model_fields.items()}
+
+
+def test_every_column_is_in_the_readme_and_the_other_way_round(tmp_path):
+    table = section("The database").split("**`studies`**")[0]
+    cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    assert sorted(name for cell in cells for name in re.findall(r"`(\w+)`", cell)) == sorted(COLUMNS)
+    Database(f"sqlite:///{tmp_path / 'x.db'}").close()
+    with sqlite3.connect(tmp_path / "x.db") as connection:
+        for row in connection.execute("PRAGMA table_info(studies)"):
+            assert f"`{row[1]}`" in README
+
+
+def test_every_route_is_in_the_readme_and_the_other_way_round(tmp_path):
+    rules = client(tmp_path, Pipeline(None, None)).application.url_map.iter_rules()
+    routes = {f"{m} {r.rule}" for r in rules if r.endpoint != "static" for m in r.methods - {"HEAD", "OPTIONS"}}
+    assert set(re.findall(r"^\| `((?:GET|POST) \S+)` \|", section("HTTP"), re.MULTILINE)) == routes
+
+
+def test_every_code_is_in_the_readme():
+    for kind in (*FileRejected.__subclasses__(), *FileFailed.__subclasses__()):
+        assert f"`{kind.code}`" in section("The database")
+
+
+def test_every_make_target_in_the_readme_exists():
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.search(r"\.PHONY: (.*)", makefile)[1].split())
+    assert set(re.findall(r"`make ([a-z]+)", README)) == targets
+
+
+def test_the_figures_are_the_cards():
+    card = Card.load(REPOSITORY / "saved_models" / "fracture_best_model.pth")
+    for subset, label in (("all", "all 441"), ("no hardware", "424 without visible hardware")):
+        figures = card.metrics["val"][subset]
+        cells = [
+            f"{figures[n]['value']:.3f} ({figures[n]['low']:.3f} to {figures[n]['high']:.3f})"
+            for n in ("auroc", "average_precision", "sensitivity", "specificity")
+        ]
+        assert f"| {label} | {' | '.join(cells)} |" in README
+
+
+def test_links_lead_somewhere():
+    for page in (REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md"), REPOSITORY / "CHANGELOG.md"):
+        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.fixture(scope="module")
+def playground(tmp_path_factory):
+    """A folder with the files that the examples name."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "config.yaml").write_text((REPOSITORY / "config.yaml").read_text())
+    (folder / "saved_models").symlink_to(REPOSITORY / "saved_models")
+    (folder / "image.dcm").write_bytes(dicom((np.arange(120 * 90) % 4096).astype(np.uint16).reshape(120, 90)))
+    (folder / "image.png").write_bytes(png(1))
+    (folder / "archive").mkdir()
+    (folder / "archive" / "a.png").write_bytes(png(2))
+    return folder
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_the_command_examples_run(playground):
+    [examples] = [text for kind, text in BLOCKS if kind == "console" and text.startswith("fracture-watch ")]
+    for line in examples.splitlines():
+        done = run(shlex.split(line), playground)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    assert {"heat.png", "full-size.png", "positives.csv"} <= {p.name for p in playground.iterdir()}
+
+
+def test_the_sql_examples_run(tmp_path):
+    Database(f"sqlite:///{tmp_path / 'x.db'}").close()
+    [examples] = [text for kind, text in BLOCKS if kind == "sql"]
+    with sqlite3.connect(tmp_path / "x.db") as connection:
+        for statement in examples.strip().split(";\n"):
+            connection.execute(statement).fetchall()
+
+
+def test_the_python_example_runs(playground):
+    [example] = [text for kind, text in BLOCKS if kind == "python"]
+    done = run([sys.executable, "-c", example], playground)
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"(not )?fractured 0\.\d+ 0\.2297 0\.1\.0", done.stdout)
+
+
+def test_the_card_example_of_the_docs_is_a_valid_card():
+    text = (REPOSITORY / "docs" / "model.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    values = yaml.safe_load(example) | {"sha256": "0" * 64}
+    assert Card.model_validate(values).architecture == "torchvision:resnet18"
+
+
+def test_a_result_is_never_shown_without_the_disclaimer():
+    assert "Not a medical device" in README
+    template = (REPOSITORY / "fracture_watch" / "web" / "templates" / "worklist.html").read_text(encoding="utf-8")
+    assert "{{ disclaimer }}" in template
