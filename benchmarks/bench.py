@@ -38,7 +38,7 @@ from demo import phantoms
 
 Pixels: TypeAlias = NDArray[np.uint16]
 ROOT = Path(__file__).parents[1]
-OURS, SCRIPT = PROGRAMS = "fracture-watch", "obvious script"
+PROGRAMS = "fracture-watch", "obvious script"
 SMALL = "small JPEG"
 # The user's own settings must not reach the runs.
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("FRACTURE_WATCH__")}
@@ -79,11 +79,10 @@ def main() -> None:
             write_inputs(Path(name), kind, files)
             measured = measure(Path(name), files, options.repeats, options.weights.absolute())
             rows.append({"kind": kind, "files": [files, 3 * files]} | measured)
-    now = datetime.now(UTC)
-    report = {"measured_at": now.isoformat(timespec="seconds"), "machine": machine(), "repeats": options.repeats}
-    report["results"] = rows
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}"
+    report = {"measured_at": now, "machine": machine(), "repeats": options.repeats, "results": rows}
     show(report, console)
-    path = ROOT / "bench-results" / f"{now:%Y-%m-%dT%H%M%SZ}.json"
+    path = ROOT / "bench-results" / f"{now}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     console.print(f"Saved: {path}", soft_wrap=True)
@@ -126,13 +125,15 @@ def measure(folder: Path, files: int, repeats: int, weights: Path) -> dict[str, 
             few = _seconds(program, folder, "few", files, weights)
             if number > 0:  # the first round only warms the caches
                 runs[program].append((few, _seconds(program, folder, "many", 3 * files, weights)))
-    found: dict[str, Any] = {}
-    for program, times in runs.items():
-        slope = statistics.median((many - few) / (2 * files) for few, many in times)
-        start = statistics.median(few for few, _ in times) - slope * files
-        found[program] = {"ms_per_file": slope * 1000, "start_seconds": start, "runs_seconds": times}
+    found: dict[str, Any] = {program: _line(files, times) for program, times in runs.items()}
     ours, theirs = (found[program]["ms_per_file"] for program in PROGRAMS)
     return found | {"ratio": theirs / ours if ours > 0 and theirs > 0 else None}  # with few files noise may win
+
+
+def _line(files: int, times: list[tuple[float, float]]) -> dict[str, Any]:
+    slope = statistics.median((many - few) / (2 * files) for few, many in times)
+    start = statistics.median(few for few, _ in times) - slope * files
+    return {"ms_per_file": slope * 1000, "start_seconds": start, "runs_seconds": times}
 
 
 def _seconds(program: str, folder: Path, inputs: str, files: int, weights: Path) -> float:
@@ -143,7 +144,7 @@ def _seconds(program: str, folder: Path, inputs: str, files: int, weights: Path)
         config.write_text(yaml.safe_dump({"model": {"weights": str(weights), "heatmaps": "none"}}), encoding="utf-8")
         scan = ["fracture_watch", "scan", str(folder / inputs), "--config", str(config)]
         script = ["benchmarks.obvious", str(folder / inputs), "--weights", str(weights), "--database", str(database)]
-        command = [sys.executable, "-m", *(scan if program == OURS else script)]
+        command = [sys.executable, "-m", *(scan if program == PROGRAMS[0] else script)]
         began = time.perf_counter()
         done = subprocess.run(command, cwd=ROOT, env=_ENVIRONMENT, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - began
@@ -175,19 +176,12 @@ def show(report: dict[str, Any], console: Console) -> None:
     """Print the table."""
     console.print(", ".join(f"{name} {value}" for name, value in report["machine"].items()), highlight=False)
     table = Table("kind", "files", *(f"{p}, ms/file" for p in PROGRAMS), "ratio", *(f"start: {p}, s" for p in PROGRAMS))
-    table.caption = (
-        f"Median of {report['repeats']}. Both have the same weights and the codecs of imagecodecs; no heat maps."
-    )
+    table.caption = f"Median of {report['repeats']}. Both have the same weights and imagecodecs' codecs; no heat maps."
     for row in report["results"]:
         paces = [f"{row[program]['ms_per_file']:.1f}" for program in PROGRAMS]
         starts = [f"{row[program]['start_seconds']:.1f}" for program in PROGRAMS]
-        table.add_row(
-            row["kind"],
-            "{} and {}".format(*row["files"]),
-            *paces,
-            f"{row['ratio']:.1f}" if row["ratio"] else "",
-            *starts,
-        )
+        ratio = f"{row['ratio']:.1f}" if row["ratio"] else ""
+        table.add_row(row["kind"], "{} and {}".format(*row["files"]), *paces, ratio, *starts)
     console.print(table)
 
 

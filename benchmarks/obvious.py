@@ -54,8 +54,8 @@ def main() -> None:
         x = to_tensor(picture(path)).unsqueeze(0).to(device)
         with torch.no_grad():
             probability = torch.softmax(model(x).logits, dim=1)[0, 0].item()
-        prediction = card.classes[0 if probability >= 0.5 else 1]
-        database.execute("INSERT INTO results VALUES (?, ?, ?)", (str(path), prediction, probability))
+        row = (str(path), card.classes[0 if probability >= 0.5 else 1], probability)
+        database.execute("INSERT INTO results VALUES (?, ?, ?)", row)
         database.commit()
     database.close()
 

@@ -21,7 +21,8 @@
     |   `-- Internal                      internal
     |-- SystemicError                 not the file's fault: stop, say so, try again    systemic
     |   |-- StorageUnavailable            storage_unavailable
-    |   `-- DatabaseUnavailable           database_unavailable
+    |   |-- DatabaseUnavailable           database_unavailable
+    |   `-- DecodersUnavailable           decoders_unavailable
     `-- WrongUse                      settings or arguments that cannot work           permanent
         |-- InvalidSettings               invalid_settings
         `-- InvalidModel                  invalid_model
@@ -176,6 +177,12 @@ class DatabaseUnavailable(SystemicError):
     """The database cannot be read or written."""
 
     code = "database_unavailable"
+
+
+class DecodersUnavailable(SystemicError):
+    """The decoding workers as a whole are gone."""
+
+    code = "decoders_unavailable"
 
 
 class WrongUse(FractureWatchError):

@@ -8,12 +8,13 @@ from typing import Any
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, uid
+from pydicom import Dataset, dcmread, uid
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-_COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
+_COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT")
+Pixels = NDArray[Any]
 DX = uid.DigitalXRayImageStorageForPresentation
 
 
@@ -23,7 +24,7 @@ def derived_uid(*parts: object) -> str:
 
 
 def dicom(
-    pixels: NDArray[Any] | None,
+    pixels: Pixels | None,
     *,
     syntax: str = ExplicitVRLittleEndian,
     photometric: str = "MONOCHROME2",
@@ -31,11 +32,9 @@ def dicom(
     encoded: Sequence[bytes] | None = None,
     **elements: Any,
 ) -> bytes:
-    """A DX file.
+    """A DX file of ``pixels``, (frames, rows, columns, 3) less what is not needed; ``None`` has no picture.
 
-    ``pixels`` is (rows, columns) or (frames, rows, columns), with a last axis of 3 where ``photometric`` is a colour
-    one; ``None`` leaves out everything about the picture. ``encoded`` are its frames as they shall stand in the file.
-    ``elements`` add, replace, or (given as ``None``) leave out elements, by keyword.
+    ``encoded`` are frames as they shall stand in the file; an element given as ``None`` is left out.
     """
     header = _patient(seed)
     if pixels is not None:
@@ -61,8 +60,6 @@ def written(header: Dataset, syntax: str = ExplicitVRLittleEndian) -> bytes:
 
 def bare(content: bytes, *, implicit: bool = False) -> bytes:
     """The data set of a file alone, without preamble and File Meta, as some old devices write it."""
-    from pydicom import dcmread
-
     header = dcmread(io.BytesIO(content))
     buffer = io.BytesIO()
     del header.file_meta
@@ -73,10 +70,8 @@ def bare(content: bytes, *, implicit: bool = False) -> bytes:
 
 def _patient(seed: int) -> Dataset:
     header = Dataset()
-    header.SOPClassUID = DX
-    header.SOPInstanceUID = derived_uid("instance", seed)
-    header.StudyInstanceUID = derived_uid("study", seed)
-    header.SeriesInstanceUID = derived_uid("series", seed)
+    header.SOPClassUID, header.SOPInstanceUID = DX, derived_uid("instance", seed)
+    header.StudyInstanceUID, header.SeriesInstanceUID = derived_uid("study", seed), derived_uid("series", seed)
     header.PatientID, header.PatientName = f"P{seed}", f"Test^Patient {seed}"
     header.AccessionNumber, header.StudyDate = f"A{seed}", "20240229"
     header.Modality, header.BodyPartExamined = "DX", "HAND"
@@ -84,14 +79,7 @@ def _patient(seed: int) -> Dataset:
     return header
 
 
-def _add_picture(
-    header: Dataset,
-    pixels: NDArray[Any],
-    syntax: UID,
-    photometric: str,
-    elements: dict[str, Any],
-    encoded: Sequence[bytes] | None,
-) -> None:
+def _add_picture(header: Dataset, pixels: Pixels, syntax: UID, photometric: str, elements: Any, encoded: Any) -> None:
     color = photometric in _COLOR
     frames = pixels if pixels.ndim == (4 if color else 3) else pixels[None]
     header.NumberOfFrames, header.Rows, header.Columns = frames.shape[:3]
@@ -103,22 +91,16 @@ def _add_picture(
     bits = elements.get("BitsStored") or header.BitsStored
     header.HighBit = bits - 1
     if syntax.is_encapsulated:
-        header.PixelData = encapsulate(list(encoded or (_ENCODE[syntax](frame, bits, photometric) for frame in frames)))
+        words = frames.view(f"u{frames.itemsize}") & (2**bits - 1)
+        header.PixelData = encapsulate(list(encoded or [_ENCODE[syntax](frame, bits, photometric) for frame in words]))
     else:
-        planar = color and header.PlanarConfiguration == 1
-        ordered = np.moveaxis(frames, 3, 1) if planar else frames
-        order = ">" if syntax == uid.ExplicitVRBigEndian else "<"
-        data = ordered.astype(ordered.dtype.newbyteorder(order)).tobytes()
+        ordered = np.moveaxis(frames, 3, 1) if color and header.PlanarConfiguration == 1 else frames
+        data = ordered.astype(ordered.dtype.newbyteorder("<" if syntax.is_little_endian else ">")).tobytes()
         header.PixelData = data + bytes(len(data) % 2)
     header["PixelData"].VR = "OW" if header.BitsAllocated > 8 and not syntax.is_encapsulated else "OB"
 
 
-def _words(frame: NDArray[Any], bits: int) -> NDArray[Any]:
-    """Signed values as the codecs for unsigned ones take them."""
-    return frame if frame.dtype.kind == "u" else frame.view(f"u{frame.itemsize}") & (2**bits - 1)
-
-
-def _jpeg(frame: NDArray[Any], bits: int, photometric: str) -> bytes:
+def _jpeg(frame: Pixels, bits: int, photometric: str) -> bytes:
     if frame.ndim == 2:
         return imagecodecs.jpeg8_encode(frame, level=95, bitspersample=bits)
     stored = "RGB" if photometric == "RGB" else "YCBCR"
@@ -126,19 +108,18 @@ def _jpeg(frame: NDArray[Any], bits: int, photometric: str) -> bytes:
     return imagecodecs.jpeg8_encode(frame, level=95, colorspace="RGB", outcolorspace=stored, subsampling=subsampling)
 
 
-def _jpeg_lossless(frame: NDArray[Any], bits: int, photometric: str) -> bytes:
+def _jpeg_lossless(frame: Pixels, bits: int, photometric: str) -> bytes:
     color = {} if frame.ndim == 2 else {"colorspace": "RGB", "outcolorspace": "RGB"}
-    return imagecodecs.jpeg8_encode(_words(frame, bits), lossless=True, bitspersample=bits, **color)
+    return imagecodecs.jpeg8_encode(frame, lossless=True, bitspersample=bits, **color)
 
 
-def _rle(frame: NDArray[Any], bits: int, photometric: str) -> bytes:
-    from pydicom.pixels.encoders import RLELosslessEncoder
-
-    options = {"rows": frame.shape[0], "columns": frame.shape[1], "photometric_interpretation": photometric}
-    options |= {"bits_allocated": frame.itemsize * 8, "bits_stored": frame.itemsize * 8, "number_of_frames": 1}
-    options |= {"pixel_representation": int(frame.dtype.kind == "i"), "planar_configuration": 0}
-    samples = 1 if frame.ndim == 2 else 3
-    return RLELosslessEncoder.encode(frame, encoding_plugin="pydicom", samples_per_pixel=samples, **options)
+def _rle(frame: Pixels, bits: int, photometric: str) -> bytes:
+    """PS3.5 annex G: a segment for every byte of every sample, the most significant first."""
+    planes = frame.astype(frame.dtype.newbyteorder(">"))[..., None].view(np.uint8).reshape(*frame.shape[:2], -1)
+    segments = [imagecodecs.packbits_encode(planes[..., n].copy(), axis=-1) for n in range(planes.shape[-1])]
+    segments = [segment + bytes(len(segment) % 2) for segment in segments]
+    offsets = [64 + sum(map(len, segments[:n])) for n in range(len(segments))]
+    return np.array([len(segments), *offsets, *[0] * (15 - len(segments))], "<u4").tobytes() + b"".join(segments)
 
 
 _ENCODE = {
@@ -146,10 +127,8 @@ _ENCODE = {
     uid.JPEGExtended12Bit: _jpeg,
     uid.JPEGLossless: _jpeg_lossless,
     uid.JPEGLosslessSV1: _jpeg_lossless,
-    uid.JPEGLSLossless: lambda frame, bits, _: imagecodecs.jpegls_encode(_words(frame, bits)),
-    uid.JPEG2000Lossless: lambda frame, bits, _: imagecodecs.jpeg2k_encode(
-        frame, reversible=True, codecformat="J2K", bitspersample=bits
-    ),
+    uid.JPEGLSLossless: lambda frame, bits, _: imagecodecs.jpegls_encode(frame),
+    uid.JPEG2000Lossless: lambda frame, bits, _: imagecodecs.jpeg2k_encode(frame, reversible=True, codecformat="J2K"),
     uid.HTJ2KLossless: lambda frame, bits, _: imagecodecs.htj2k_encode(frame, reversible=True),
     uid.RLELossless: _rle,
 }

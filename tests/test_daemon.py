@@ -206,7 +206,9 @@ def test_a_file_put_back_from_quarantine_is_tried_again(tmp_path, weights, runti
         assert until(lambda: rows(tmp_path, "SELECT filed FROM file") == [(1,)])
         (tmp_path / "quarantine" / "a.txt").rename(tmp_path / "inbox" / "a.txt")
         assert until(lambda: len(rows(tmp_path)) == 2 and not files(tmp_path / "inbox"))
-    assert '"attempts": 2' in (tmp_path / "quarantine" / "a.txt.json").read_text()
+    # The sidecar that was left there is somebody's file now: it is not overwritten.
+    assert files(tmp_path / "quarantine") == ["a-1.txt", "a-1.txt.json", "a.txt.json"]
+    assert '"attempts": 2' in (tmp_path / "quarantine" / "a-1.txt.json").read_text()
 
 
 def test_a_file_that_keeps_growing_is_stalled_and_then_classified(tmp_path, weights, runtime):

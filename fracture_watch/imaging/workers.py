@@ -5,15 +5,17 @@ import hashlib
 import multiprocessing
 import resource
 import signal
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
-from fracture_watch.errors import DecoderCrashed, FractureWatchError, OutOfMemory, TimedOut
+from fracture_watch.errors import DecoderCrashed, DecodersUnavailable, FractureWatchError, OutOfMemory, TimedOut
 from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.imaging.reader import load, open_image
 from fracture_watch.records import Facts, Pixels, Prepared, Source, Upload
@@ -78,22 +80,41 @@ class WorkerPool:
         self._plan = plan
         self._timeout = timeout_seconds
         self._memory_mb = memory_mb
-        self._pool = ProcessPool(
-            max_workers=workers,
-            initializer=_start_worker,
-            initargs=(memory_mb,),
-            context=multiprocessing.get_context("spawn"),
-        )
+        self._workers = workers
+        self._lock = threading.Lock()
+        self._pool: ProcessPool | None = self._started()
 
     def submit(self, source: Source) -> "Decoding":
-        """Start decoding ``source``."""
-        future = self._pool.schedule(prepare, args=(source, self._plan), timeout=self._timeout)
+        """Start decoding ``source``.
+
+        Raises
+        ------
+        DecodersUnavailable
+            If the pool was closed.
+        """
+        with self._lock:
+            if self._pool is None:
+                raise DecodersUnavailable("the decoding workers are stopping with the program")
+            if not self._pool.active:  # a worker that is killed while it waits breaks the whole pool
+                self._pool = self._started()
+            future = self._pool.schedule(prepare, args=(source, self._plan), timeout=self._timeout)
         return Decoding(future, self._timeout, self._memory_mb)
 
     def close(self) -> None:
         """Kill the workers; what they had in hand is abandoned."""
-        self._pool.stop()
-        self._pool.join()
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.stop()
+            pool.join()
+
+    def _started(self) -> ProcessPool:
+        return ProcessPool(
+            max_workers=self._workers,
+            initializer=_start_worker,
+            initargs=(self._memory_mb,),
+            context=multiprocessing.get_context("spawn"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +140,8 @@ class Decoding:
                 f"the decoder process died on this file ({error}); convert the file to an uncompressed transfer "
                 "syntax and send it again"
             ) from error
+        except (BrokenProcessPool, CancelledError) as error:
+            raise DecodersUnavailable("the decoding workers are gone; the next file gets new ones") from error
         except TimeoutError as error:
             raise TimedOut(
                 f"decoding took more than {self._timeout:g} s (imaging.timeout_seconds); raise it if such files are "

@@ -5,6 +5,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from pydicom.config import IGNORE
+from pydicom.uid import UID
+
 from fracture_watch.records import Format
 
 _MOST_ELEMENTS = 200_000  # a hostile file of tiny elements must not hold up the watcher
@@ -12,7 +15,8 @@ _UNDEFINED = 0xFFFFFFFF
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _VRS = _LONG_VRS | frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _ITEM, _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
-_TRANSFER_SYNTAX, _ROWS = (0x0002, 0x0010), (0x0028, 0x0010)
+_MEDIA_STORAGE_SOP_CLASS, _TRANSFER_SYNTAX = (0x0002, 0x0002), (0x0002, 0x0010)
+_SOP_CLASS, _ROWS = (0x0008, 0x0016), (0x0028, 0x0010)
 _PIXEL_DATA = frozenset({(0x7FE0, 0x0008), (0x7FE0, 0x0009), (0x7FE0, 0x0010)})
 _IMPLICIT, _BIG_ENDIAN, _DEFLATED = b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.2", b"1.2.840.10008.1.2.1.99"
 
@@ -65,9 +69,24 @@ def _png(file: BinaryIO, size: int) -> bool | None:
 
 
 def _jpeg(file: BinaryIO, size: int) -> bool | None:
-    """EOI near the end: entropy-coded data cannot hold it, and some writers pad after it."""
-    file.seek(max(0, size - 65536))
-    return b"\xff\xd9" in file.read()
+    """EOI after the first scan began, near the end: entropy-coded data cannot hold it, and some writers pad after it.
+
+    What stands before the scan may well hold it: a thumbnail is a JPEG of its own.
+    """
+    position = 2
+    for _ in range(_MOST_ELEMENTS):
+        file.seek(position)
+        head = file.read(4)
+        if len(head) < 4:
+            return False
+        if head[0] != 0xFF:
+            return None
+        if head[1] == 0xDA:
+            file.seek(max(position, size - 65536))
+            return b"\xff\xd9" in file.read()
+        # FF may be repeated before a marker; every segment but SOI states its length.
+        position += 1 if head[1] == 0xFF else 2 + int.from_bytes(head[2:], "big")
+    return None
 
 
 def _webp(file: BinaryIO, size: int) -> bool | None:
@@ -75,7 +94,24 @@ def _webp(file: BinaryIO, size: int) -> bool | None:
 
 
 def _bmp(file: BinaryIO, size: int) -> bool | None:
-    return int.from_bytes(file.read(6)[2:], "little") <= size
+    head = file.read(6)
+    declared = int.from_bytes(head[2:], "little")
+    if len(head) == 6 and declared < 26:  # less than any header: its writer did not say
+        return None
+    return len(head) == 6 and declared <= size
+
+
+class _FileMeta(NamedTuple):
+    end: int | None  # where the data set begins; None: not yet there
+    syntax: bytes  # empty: not stated
+    sop_class: bytes
+
+
+class _Start(NamedTuple):
+    position: int
+    explicit: bool
+    order: str
+    pixels_due: bool
 
 
 class _Element(NamedTuple):
@@ -88,34 +124,35 @@ class _Element(NamedTuple):
 
 def _dicom(file: BinaryIO, size: int) -> bool | None:
     """Walk the elements of PS3.5 7.1 up to pixel data with the bytes they declare or their delimiter."""
-    position, syntax = _file_meta(file)
+    position, syntax, sop_class = _file_meta(file)
     if position is None:
         return False
     if syntax == _DEFLATED:
         return _inflates(file, position)
     order = "big" if syntax == _BIG_ENDIAN else "little"
-    # The levels of undefined length that are open; each says whether it is explicit VR inside.
-    levels = [_looks_explicit(file, position) if not syntax else syntax != _IMPLICIT]
-    rows_seen = False
+    explicit = syntax != _IMPLICIT if syntax else _looks_explicit(file, position)
+    return _reaches_pixels(file, size, _Start(position, explicit, order, _has_pixels(sop_class)))
+
+
+def _reaches_pixels(file: BinaryIO, size: int, start: _Start) -> bool | None:
+    position, explicit, order, pixels_due = start
+    levels = [explicit]  # those of undefined length that are open; each says whether it is explicit VR inside
     for _ in range(_MOST_ELEMENTS):
         if position >= size:
-            return position == size and len(levels) == 1 and not rows_seen
+            return position == size and len(levels) == 1 and not pixels_due
         element = _element(file, position, levels[-1], order)
         if element is None:
             return False
         position = element.end_of_header
         if element.tag in (_ITEM_END, _SEQUENCE_END):
-            if len(levels) > 1:
-                levels.pop()
+            del levels[max(1, len(levels) - 1) :]  # the outermost one stays open
             continue
-        top = len(levels) == 1
-        if top and element.tag in _PIXEL_DATA:
-            return (
-                _fragments_end(file, position, size, order)
-                if element.length == _UNDEFINED
-                else (position + element.length <= size)
-            )
-        rows_seen |= top and element.tag == _ROWS
+        if len(levels) == 1:
+            if element.tag in _PIXEL_DATA:
+                return _pixels_end(file, element, size, order)
+            if element.tag == _SOP_CLASS:
+                pixels_due = _has_pixels(_value(file, element))
+            pixels_due |= element.tag == _ROWS
         if element.length == _UNDEFINED:
             levels.append(element.explicit)
         else:
@@ -123,22 +160,33 @@ def _dicom(file: BinaryIO, size: int) -> bool | None:
     return None
 
 
-def _file_meta(file: BinaryIO) -> tuple[int | None, bytes]:
-    """Where the data set begins (``None``: not yet there) and its transfer syntax (empty: not stated)."""
+def _has_pixels(sop_class: bytes) -> bool:
+    """Whether objects of this class end with pixel data; also where the class is not known yet."""
+    return not sop_class or "Image" in UID(sop_class.decode("ascii", "replace"), IGNORE).name
+
+
+def _file_meta(file: BinaryIO) -> _FileMeta:
     file.seek(128)
     position = 132 if file.read(4) == b"DICM" else 0
-    syntax = b""
+    syntax = sop_class = b""
     for _ in range(1000):
         element = _element(file, position, True, "little")
         if element is None:
-            return None, syntax
+            return _FileMeta(None, syntax, sop_class)
         if element.tag[0] != 2:
             break
         if element.tag == _TRANSFER_SYNTAX:
-            file.seek(element.end_of_header)
-            syntax = file.read(min(element.length, 64)).rstrip(b"\0 ")
+            syntax = _value(file, element)
+        elif element.tag == _MEDIA_STORAGE_SOP_CLASS:
+            sop_class = _value(file, element)
         position = element.end_of_header + element.length
-    return position, syntax
+    return _FileMeta(position, syntax, sop_class)
+
+
+def _value(file: BinaryIO, element: _Element) -> bytes:
+    """A UID as it stands in the file."""
+    file.seek(element.end_of_header)
+    return file.read(min(element.length, 64)).rstrip(b"\0 ")
 
 
 def _looks_explicit(file: BinaryIO, position: int) -> bool:
@@ -164,8 +212,11 @@ def _element(file: BinaryIO, position: int, explicit: bool, order: str) -> _Elem
     return _Element(tag, False, _int(head[6:8], order), position + 8, explicit)
 
 
-def _fragments_end(file: BinaryIO, position: int, size: int, order: str) -> bool | None:
-    """Whether encapsulated pixel data reach their sequence delimiter (PS3.5 A.4)."""
+def _pixels_end(file: BinaryIO, pixels: _Element, size: int, order: str) -> bool | None:
+    """Whether pixel data have the bytes they declare; encapsulated: reach their delimiter (PS3.5 A.4)."""
+    position = pixels.end_of_header
+    if pixels.length != _UNDEFINED:
+        return position + pixels.length <= size
     for _ in range(_MOST_ELEMENTS):
         element = _element(file, position, False, order)
         if element is None or position >= size:

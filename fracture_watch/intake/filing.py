@@ -43,7 +43,7 @@ class Filing:
         if processed and self.processed == "delete":
             return None
         root = self.processed_dir if processed else self.quarantine_dir
-        return next(name for name in _names(root / source.path.relative_to(self.inbox)) if not name.exists())
+        return next(name for name in _names(_below(root, source.path.relative_to(self.inbox))) if _is_free(name))
 
     def file(self, recorded: Recorded) -> Path | None:
         """Put a committed file where the database says it goes; doing it again changes nothing.
@@ -51,7 +51,7 @@ class Filing:
         Returns
         -------
         Path or None
-            Where it is now; ``None`` if it was deleted.
+            Where it is now; ``None`` if it was deleted, or if somebody took it away before it could be moved.
 
         Raises
         ------
@@ -87,14 +87,18 @@ class Filing:
                 with contextlib.suppress(OSError):
                     probe.unlink()
 
-    def _move(self, recorded: Recorded, target: Path) -> Path:
+    def _move(self, recorded: Recorded, target: Path) -> Path | None:
         source = recorded.source.path
         target.parent.mkdir(parents=True, exist_ok=True)
         processed = isinstance(recorded.outcome, Classified | Duplicate)
         if _is_still_there(recorded.source):  # else it was moved before a crash, or somebody took it away
-            target = next(name for name in _names(target) if _moved(source, name))
-        if target.exists() and (self.receipts or not processed):
-            _write_json(target.with_name(target.name + ".json"), _slip(recorded))
+            target = next(
+                name for name in _names(target) if not os.path.lexists(_slip_path(name)) and _moved(source, name)
+            )
+        if not target.exists():
+            return None
+        if self.receipts or not processed:
+            _write_json(_slip_path(target), _slip(recorded))
         return target
 
     def _remove_emptied(self, folder: Path) -> None:
@@ -113,6 +117,30 @@ def _is_still_there(source: SourceFile) -> bool:
     return (facts.st_size, facts.st_mtime_ns, facts.st_ino) == (source.size, source.modified_ns, source.inode)
 
 
+def _below(root: Path, relative: Path) -> Path:
+    """``relative`` below ``root``, beside files that have the name of one of its folders."""
+    for part in relative.parts[:-1]:
+        root = next(name for name in _names(root / part) if name.is_dir() or not os.path.lexists(name))
+    return root / _fitting(relative.name)
+
+
+def _fitting(name: str) -> str:
+    """The name, cut so that a number and a sidecar's ending still fit into the 255 bytes of a file name."""
+    if len(os.fsencode(name)) <= 225:
+        return name
+    suffix = Path(name).suffix if len(os.fsencode(Path(name).suffix)) <= 20 else ""
+    return os.fsencode(name.removesuffix(suffix))[:200].decode("utf-8", "ignore") + suffix
+
+
+def _is_free(name: Path) -> bool:
+    """Whether neither a file nor the sidecar that it may get would meet another one."""
+    return not os.path.lexists(name) and not os.path.lexists(_slip_path(name))
+
+
+def _slip_path(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
 def _names(wanted: Path) -> Iterator[Path]:
     """``a.dcm``, ``a-1.dcm``, ``a-2.dcm``, ..."""
     yield wanted
@@ -127,6 +155,8 @@ def _moved(source: Path, target: Path) -> bool:
     try:
         os.link(source, target, follow_symlinks=False)
     except FileExistsError:
+        if source.stat().st_dev != target.parent.stat().st_dev:
+            return _copied(source, target)
         if not source.samefile(target):  # if it is: a move that was cut off between its two steps
             return False
     except OSError as error:
@@ -146,7 +176,8 @@ def _moved(source: Path, target: Path) -> bool:
 
 def _copied(source: Path, target: Path) -> bool:
     """Across devices: copy, fsync, give it its name, and only then remove the source."""
-    if target.exists() and not filecmp.cmp(source, target, shallow=False):
+    # If the bytes are the same: a move that was cut off before its last step.
+    if os.path.lexists(target) and (target.is_symlink() or not filecmp.cmp(source, target, shallow=False)):
         return False
     temporary = target.with_name(f".{target.name}.part")
     with source.open("rb") as reader, temporary.open("wb") as writer:
@@ -187,7 +218,9 @@ def _slip(recorded: Recorded) -> dict[str, Any]:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    # A file name may hold bytes that are no UTF-8: they become JSON escapes.
+    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     temporary.replace(path)
 
 

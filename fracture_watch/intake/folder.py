@@ -5,6 +5,7 @@ import logging
 import os
 import queue
 import stat
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,8 +13,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from watchdog.events import DirCreatedEvent, DirMovedEvent, FileClosedEvent, FileSystemEvent, FileSystemEventHandler
+from watchdog.events import (
+    DirCreatedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
 from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
 
 from fracture_watch.errors import StorageUnavailable
 from fracture_watch.intake.settling import Settled, Settling
@@ -24,6 +35,15 @@ _ALWAYS_IGNORED = (".*", "*.part", "*.tmp", "*.crdownload", "@eaDir")
 _TICK_SECONDS = 0.2
 _MOST_WAITING = 4096  # files held in memory; the rest stay in the listing until there is room
 _MOST_HINTS = 16384
+# Not that files are opened and read, which we do ourselves with every one of them.
+_EVENTS: list[type[FileSystemEvent]] = [
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileClosedEvent,
+    FileMovedEvent,
+    DirCreatedEvent,
+    DirMovedEvent,
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +175,13 @@ class Folder:
         if self._polling or not self._tree.root.is_dir():  # the listing will say what is wrong with the root
             yield
             return
-        observer = Observer()
         try:
-            observer.schedule(_Hints(self), str(self._tree.root), recursive=self._tree.recursive)
+            observer = _observer()
+            root, recursive = str(self._tree.root), self._tree.recursive
+            observer.schedule(_Hints(self), root, recursive=recursive, event_filter=_EVENTS)
             observer.start()
         except OSError as error:
-            # For one, /proc/sys/fs/inotify/max_user_watches is used up.
+            # For one, max_user_watches or max_user_instances in /proc/sys/fs/inotify is used up.
             log.warning("no file events (%s): the inbox is polled instead", error)
             self.mode = "polling"
             yield
@@ -210,6 +231,15 @@ class Folder:
         if kept and (kept.size, kept.modified_ns, kept.inode) == (facts.st_size, facts.st_mtime_ns, facts.st_ino):
             return
         self._settling.sight(path, facts, closed)
+
+
+def _observer() -> BaseObserver:
+    """With full events, a file that is renamed in from elsewhere is moved, not created and yet to be written."""
+    if sys.platform == "linux":
+        from watchdog.observers.inotify import InotifyObserver
+
+        return InotifyObserver(generate_full_events=True)
+    return Observer()
 
 
 class _Hints(FileSystemEventHandler):

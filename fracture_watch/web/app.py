@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException
 
+from fracture_watch.errors import SystemicError
 from fracture_watch.web.api import api
 from fracture_watch.web.pages import pages
 from fracture_watch.web.site import Site, problem
@@ -29,6 +30,7 @@ def create_app(site: Site, access: Access) -> Flask:
     """Build the application."""
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = access.max_upload_bytes
+    app.json.sort_keys = False  # type: ignore[attr-defined]
     app.register_blueprint(api(site))
     app.register_blueprint(pages(site))
 
@@ -44,6 +46,12 @@ def create_app(site: Site, access: Access) -> Flask:
             limit = access.max_upload_bytes >> 20
             return problem(413, "too_large", f"the upload is larger than {limit} MiB (web.max_upload_mb)")
         return problem(status, _CODES.get(status, "http_error"), str(error.description))
+
+    @app.errorhandler(SystemicError)
+    def _unavailable(error: SystemicError) -> tuple[Response, int]:
+        response, status = problem(503, error.code, error.detail)
+        response.headers["Retry-After"] = "5"
+        return response, status
 
     @app.errorhandler(Exception)
     def _internal(error: Exception) -> tuple[Response, int]:

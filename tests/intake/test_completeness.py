@@ -1,0 +1,229 @@
+import io
+import time
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom import Dataset, uid
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
+
+from fracture_watch.imaging.sniff import HEAD, sniff
+from fracture_watch.intake.completeness import Completeness, completeness
+from fracture_watch.records import Format
+from tests.dicoms import bare, dicom, written
+
+COMPLETE, INCOMPLETE, UNKNOWN = Completeness.COMPLETE, Completeness.INCOMPLETE, Completeness.UNKNOWN
+PIXELS = np.random.default_rng(3).integers(0, 4096, (5, 7)).astype(np.uint16)
+NATIVE = [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian]
+ALL = [*NATIVE, uid.DeflatedExplicitVRLittleEndian, uid.RLELossless, uid.JPEGLosslessSV1]
+
+
+@pytest.fixture
+def check(tmp_path):
+    """Whether the bytes are complete, as the watcher asks: by their own format."""
+
+    def of(content: bytes, found: Format | None = None) -> Completeness:
+        path = tmp_path / "file"
+        path.write_bytes(content)
+        return completeness(path, found or sniff(content[:HEAD]))
+
+    return of
+
+
+def saved(kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(4).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def icon(encapsulated: bool) -> Dataset:
+    item = Dataset()
+    item.Rows = item.Columns = 2
+    item.SamplesPerPixel, item.PhotometricInterpretation, item.PixelRepresentation = 1, "MONOCHROME2", 0
+    item.BitsAllocated = item.BitsStored = 8
+    item.HighBit = 7
+    item.PixelData = encapsulate([b"\xff\xd8\xff\xd9"]) if encapsulated else bytes(4)
+    item["PixelData"].VR = "OB"
+    item["PixelData"].is_undefined_length = encapsulated
+    return item
+
+
+def with_nested_sequences(syntax: str) -> bytes:
+    """Sequences and items of undefined length in one another, and an icon with pixel data of its own."""
+    inner, middle = Dataset(), Dataset()
+    inner.CodeValue = "T-1"
+    middle.ConceptCodeSequence = [inner, Dataset()]
+    outer = {"RequestAttributesSequence": [middle], "IconImageSequence": [icon(syntax not in NATIVE)]}
+    return dicom(PIXELS, syntax=syntax, BitsStored=12, HighBit=11, **outer)
+
+
+def undefined_lengths(content: bytes, syntax: str) -> bytes:
+    from pydicom import dcmread
+
+    header = dcmread(io.BytesIO(content))
+
+    def open_up(dataset: Dataset) -> None:
+        for element in dataset:
+            if element.VR == "SQ":
+                element.is_undefined_length = True
+                for item in element.value:
+                    item.is_undefined_length_sequence_item = True
+                    open_up(item)
+
+    open_up(header)
+    return written(header, syntax)
+
+
+def wrongly_complete(content: bytes, check) -> list[int]:
+    """The places where the file may be cut off without being found out."""
+    return [end for end in range(len(content)) if check(content[:end]) is COMPLETE]
+
+
+@pytest.mark.parametrize("syntax", ALL, ids=lambda syntax: syntax.keyword)
+def test_dicom_is_complete_at_its_end_and_nowhere_before(check, syntax):
+    content = dicom(PIXELS, syntax=syntax, BitsStored=12, HighBit=11)
+    assert check(content) is COMPLETE
+    assert wrongly_complete(content, check) == []
+
+
+@pytest.mark.parametrize("syntax", [*NATIVE, uid.RLELossless], ids=lambda syntax: syntax.keyword)
+@pytest.mark.parametrize("opened", [False, True], ids=["defined lengths", "undefined lengths"])
+def test_nested_sequences_and_icons_are_walked_through(check, syntax, opened):
+    content = with_nested_sequences(syntax)
+    content = undefined_lengths(content, syntax) if opened else content
+    assert check(content) is COMPLETE
+    assert wrongly_complete(content, check) == []
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_a_data_set_without_preamble_is_complete_at_its_end(check, implicit):
+    content = bare(dicom(PIXELS), implicit=implicit)
+    assert check(content) is COMPLETE
+    assert wrongly_complete(content, check) == []
+
+
+def test_every_cut_of_a_sniffed_dicom_file_is_incomplete(check):
+    content = dicom(PIXELS)
+    assert {check(content[:end]) for end in range(132, len(content))} == {INCOMPLETE}
+
+
+def test_undefined_length_un_is_walked_as_implicit_vr(check):
+    start, rest = dicom(PIXELS, PatientComments="here").split(b"\x10\x00\x00\x40LT")
+    inside = b"\x08\x00\x00\x01\x04\x00\x00\x00ABCD"
+    item = b"\xfe\xff\x00\xe0\xff\xff\xff\xff" + inside + b"\xfe\xff\x0d\xe0" + bytes(4)
+    unknown = b"\x09\x00\x10\x10UN\x00\x00\xff\xff\xff\xff" + item + b"\xfe\xff\xdd\xe0" + bytes(4)
+    content = start + unknown + b"\x10\x00\x00\x40LT" + rest
+    assert check(content) is COMPLETE
+    assert wrongly_complete(content, check) == []
+
+
+@pytest.mark.parametrize("syntax", [*NATIVE, uid.RLELossless], ids=lambda syntax: syntax.keyword)
+def test_bytes_after_the_pixel_data_do_not_matter(check, syntax):
+    assert check(dicom(PIXELS, syntax=syntax) + b"\xfc\xff\xfc\xff trailing") is COMPLETE
+
+
+@pytest.mark.parametrize("syntax", NATIVE, ids=lambda syntax: syntax.keyword)
+def test_a_report_without_pixels_is_complete_at_its_end(check, syntax):
+    content = dicom(None, syntax=syntax, SOPClassUID=uid.BasicTextSRStorage, Modality="SR", PatientComments="long")
+    assert check(content) is COMPLETE
+    assert check(content[:-1]) is INCOMPLETE
+
+
+def test_a_directory_is_complete_by_its_file_meta(check):
+    index = Dataset()
+    index.FileSetID = "CD1"
+    index.file_meta = FileMetaDataset()
+    index.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    index.file_meta.MediaStorageSOPClassUID = uid.MediaStorageDirectoryStorage
+    index.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    buffer = io.BytesIO()
+    index.save_as(buffer, enforce_file_format=True)
+    assert check(buffer.getvalue()) is COMPLETE
+
+
+def test_sequences_20000_deep_are_checked_quickly(check):
+    level = b"\x08\x00\x40\x11SQ\x00\x00\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    start = dicom(None)
+    begun = time.monotonic()
+    assert check(start + level * 20_000) is INCOMPLETE
+    assert time.monotonic() - begun < 5
+
+
+def test_endless_tiny_elements_are_given_up_on(check):
+    begun = time.monotonic()
+    assert check(dicom(None) + b"\x09\x00\x00\x10LO\x00\x00" * 250_000) is UNKNOWN
+    assert time.monotonic() - begun < 10
+
+
+def test_endless_fragments_are_given_up_on(check):
+    head = dicom(np.zeros((2, 2), np.uint8), syntax=uid.JPEGBaseline8Bit)
+    head = head[: head.rindex(b"\xfe\xff\xdd\xe0")]
+    assert check(head + b"\xfe\xff\x00\xe0\x00\x00\x00\x00" * 210_000) is UNKNOWN
+
+
+def test_a_deflate_bomb_is_given_up_on(check):
+    whole = dicom(PIXELS, syntax=uid.DeflatedExplicitVRLittleEndian)
+    start = whole[: 144 + int.from_bytes(whole[140:144], "little")]
+    packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+    blocks = b"".join(packer.compress(bytes(1 << 24)) for _ in range(66))
+    assert check(start + blocks) is UNKNOWN
+
+
+def test_a_deflated_file_with_damaged_data_is_left_to_the_decoder(check):
+    content = bytearray(dicom(PIXELS, syntax=uid.DeflatedExplicitVRLittleEndian))
+    start = 144 + int.from_bytes(content[140:144], "little")
+    content[start] = 0x07  # a block type that does not exist
+    assert check(bytes(content)) is UNKNOWN
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP"])
+def test_pictures_are_complete_at_their_end_and_nowhere_before(check, kind):
+    content = saved(kind)
+    assert check(content) is COMPLETE
+    assert wrongly_complete(content, check) == []
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
+def test_jpeg_is_complete_at_its_end_and_nowhere_before(check, options):
+    content = saved("JPEG", **options)
+    assert check(content) is COMPLETE
+    assert wrongly_complete(content, check) == []
+
+
+def test_the_end_of_a_thumbnail_is_not_the_end_of_its_jpeg(check):
+    thumbnail = saved("JPEG")
+    segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    whole = saved("JPEG", progressive=True)
+    content = whole[:2] + segment + whole[2:]
+    assert check(content) is COMPLETE
+    assert wrongly_complete(content, check) == []
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
+def test_bytes_after_a_picture_do_not_matter(check, kind):
+    assert check(saved(kind) + bytes(100)) is COMPLETE
+
+
+def test_png_chunks_without_end_are_given_up_on(check):
+    assert check(saved("PNG")[:8] + b"\0\0\0\0tEXt\0\0\0\0" * 210_000) is UNKNOWN
+
+
+def test_a_bmp_that_does_not_state_its_size_says_nothing(check):
+    content = saved("BMP")
+    assert check(content[:2] + bytes(4) + content[6:]) is UNKNOWN
+
+
+def test_tiff_says_nothing_of_its_end(check):
+    assert check(saved("TIFF")) is UNKNOWN
+
+
+def test_what_is_no_image_says_nothing(check):
+    assert check(b"patient,result\n") is UNKNOWN
+
+
+def test_a_missing_file_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        completeness(tmp_path / "gone", Format.PNG)
