@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import re
+import signal
 import sqlite3
 import statistics
 import struct
@@ -58,7 +59,7 @@ ENCODERS: dict[str, tuple[uid.UID, Callable[[Pixels], bytes | bytearray] | None]
     "JPEG 2000": (uid.JPEG2000Lossless, partial(jpeg2k_encode, codecformat="j2k", reversible=True, bitspersample=12)),
     "RLE": (uid.RLELossless, rle),
 }
-KINDS = (*ENCODERS, SMALL)
+KINDS = *ENCODERS, SMALL
 
 
 def main() -> None:
@@ -69,6 +70,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--weights", type=Path, default=ROOT / "saved_models" / "fracture_best_model.pth")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the temporary folder does not outlive this
     if not options.weights.is_file() or options.files < 1 or options.repeats < 1:
         parser.error(f"--files and --repeats must be at least 1, and the weights must exist ({options.weights})")
     console = Console(width=110)
@@ -77,13 +79,13 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="fw-bench-") as name, console.status(kind):
             files = options.files * (10 if kind == SMALL else 1)  # their time is short, so many tell it from noise
             write_inputs(Path(name), kind, files)
-            measured = measure(Path(name), files, options.repeats, options.weights.absolute())
-            rows.append({"kind": kind, "files": [files, 3 * files]} | measured)
+            row = {"kind": kind, "files": [files, 3 * files]}
+            rows.append(row | measure(Path(name), files, options.repeats, options.weights.absolute()))
     now = f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}"
     report = {"measured_at": now, "machine": machine(), "repeats": options.repeats, "results": rows}
     show(report, console)
-    path = ROOT / "bench-results" / f"{now}.json"
-    path.parent.mkdir(exist_ok=True)
+    (folder := ROOT / "bench-results").mkdir(exist_ok=True)
+    path = folder / f"{now}.json"
     path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     console.print(f"Saved: {path}", soft_wrap=True)
 
@@ -96,14 +98,13 @@ def drawing(seed: int, rows: int, columns: int) -> Pixels:
 
 def write_inputs(folder: Path, kind: str, files: int) -> None:
     """Write ``3 * files`` pictures into ``many``, all of different content, and link ``files`` of them in ``few``."""
-    few, many = folder / "few", folder / "many"
-    few.mkdir()
-    many.mkdir()
+    for inputs in (few := folder / "few", many := folder / "many"):
+        inputs.mkdir()
     size = (454, 373) if kind == SMALL else (3000, 2500)
     for number in range(3 * files):
         noise = np.random.default_rng(number).integers(0, 16, size, np.uint16)
         pixels = np.minimum(drawing(number % 3, *size) + noise, 4095)
-        path = many / f"{number:04}{'.jpg' if kind == SMALL else '.dcm'}"
+        path = many / f"{number:04}.{'jpg' if kind == SMALL else 'dcm'}"
         if kind == SMALL:
             Image.fromarray((pixels >> 4).astype(np.uint8)).save(path, quality=90)
         else:
@@ -126,8 +127,8 @@ def measure(folder: Path, files: int, repeats: int, weights: Path) -> dict[str, 
             if number > 0:  # the first round only warms the caches
                 runs[program].append((few, _seconds(program, folder, "many", 3 * files, weights)))
     found: dict[str, Any] = {program: _line(files, times) for program, times in runs.items()}
-    ours, theirs = (found[program]["ms_per_file"] for program in PROGRAMS)
-    return found | {"ratio": theirs / ours if ours > 0 and theirs > 0 else None}  # with few files noise may win
+    ours, script = (found[program]["ms_per_file"] for program in PROGRAMS)
+    return found | {"ratio": script / ours if ours > 0 < script else None}  # with few files noise may win
 
 
 def _line(files: int, times: list[tuple[float, float]]) -> dict[str, Any]:
@@ -149,11 +150,11 @@ def _seconds(program: str, folder: Path, inputs: str, files: int, weights: Path)
         done = subprocess.run(command, cwd=ROOT, env=_ENVIRONMENT, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - began
         if done.returncode != 0:
-            sys.exit(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
+            sys.exit(f"{program} ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
         with closing(sqlite3.connect(database)) as connection:
-            (count,) = connection.execute("SELECT count(prediction) FROM results").fetchone()
+            ((count,),) = connection.execute("SELECT count(prediction) FROM results")
     if count != files:
-        sys.exit(f"{program} has a prediction for {count} of {files} files:\n{done.stdout}{done.stderr}")
+        sys.exit(f"{program} has predictions for {count} of {files} files:\n{done.stdout}{done.stderr}")
     return seconds
 
 

@@ -1,6 +1,5 @@
-"""The obvious script, as people write it first: the other side of ``make bench``.
+"""The obvious script, as people write it first, one file at a time: the other side of ``make bench``.
 
-One file at a time: pydicom and its LUT functions, min-max to 8 bit, Pillow, torchvision, one forward pass, one commit.
 It has the same weights and, because plain pydicom decodes nearly nothing compressed, the same codecs as this project.
 """
 
@@ -34,7 +33,7 @@ def picture(path: Path) -> Image.Image:
 
 def main() -> None:
     """Classify every file of a folder into an SQLite file."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.obvious", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--database", type=Path, required=True)
@@ -46,8 +45,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     card = Card.load(options.weights)
     model = load_network(options.weights, card).to(device)
-    size = (card.input.size, card.input.size)
-    to_tensor = Compose([Resize(size), ToTensor(), Normalize(card.input.mean, card.input.std)])
+    to_tensor = Compose([Resize([card.input.size] * 2), ToTensor(), Normalize(card.input.mean, card.input.std)])
     database = sqlite3.connect(options.database)
     database.execute("CREATE TABLE results (file TEXT, prediction TEXT, probability REAL)")
     for path in sorted(options.folder.iterdir()):
@@ -57,7 +55,6 @@ def main() -> None:
         row = (str(path), card.classes[0 if probability >= 0.5 else 1], probability)
         database.execute("INSERT INTO results VALUES (?, ?, ?)", row)
         database.commit()
-    database.close()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The only module that names concrete classes: Settings -> running parts."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -48,12 +49,14 @@ def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]
     from fracture_watch.imaging.workers import Plan, WorkerPool
     from fracture_watch.model.preprocess import thumbnail
 
+    # Decoding workers and torch share the cores: threads that spin while they wait would slow both many times over.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     model, imaging = settings.model, settings.imaging
     classifier = load_classifier(
         model.weights, threshold=model.threshold, device=model.device, batch_size=model.batch_size
     )
     plan = Plan(classifier.card.preprocessor, thumbnail, limits(settings), _scope(settings))
-    count = workers or imaging.workers or len(os.sched_getaffinity(0))
+    count = workers or imaging.workers or _cores()
     with closing(WorkerPool(plan, count, imaging.timeout_seconds, imaging.memory_mb)) as decoder:
         yield Runtime(classifier, Pipeline(decoder, classifier))
 
@@ -154,6 +157,13 @@ def check_completeness(path: Path) -> Completeness:
     with path.open("rb") as file:
         found = sniff(file.read(HEAD))
     return completeness(path, found)
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _make_folder(key: str, path: Path) -> None:

@@ -1,8 +1,8 @@
 """DICOM files built in code: sound DX objects by default, broken ones by override."""
 
-import hashlib
 import io
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import imagecodecs
@@ -19,8 +19,8 @@ DX = uid.DigitalXRayImageStorageForPresentation
 
 
 def derived_uid(*parts: object) -> str:
-    """The same UID for the same parts, below the root of UUID-derived UIDs."""
-    return f"2.25.{int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:15], 'big')}"
+    """The same UID for the same parts."""
+    return uid.generate_uid(entropy_srcs=[repr(parts)])
 
 
 def dicom(
@@ -36,7 +36,12 @@ def dicom(
 
     ``encoded`` are frames as they shall stand in the file; an element given as ``None`` is left out.
     """
-    header = _patient(seed)
+    header = Dataset()
+    header.SOPClassUID, header.SOPInstanceUID = DX, derived_uid("instance", seed)
+    header.StudyInstanceUID, header.SeriesInstanceUID = derived_uid("study", seed), derived_uid("series", seed)
+    header.PatientID, header.PatientName, header.AccessionNumber = f"P{seed}", f"Test^Patient {seed}", f"A{seed}"
+    header.StudyDate, header.Modality, header.BodyPartExamined = "20240229", "DX", "HAND"
+    header.PresentationIntentType = "FOR PRESENTATION"
     if pixels is not None:
         _add_picture(header, pixels, UID(syntax), photometric, elements, encoded)
     for keyword, value in elements.items():
@@ -60,23 +65,9 @@ def written(header: Dataset, syntax: str = ExplicitVRLittleEndian) -> bytes:
 
 def bare(content: bytes, *, implicit: bool = False) -> bytes:
     """The data set of a file alone, without preamble and File Meta, as some old devices write it."""
-    header = dcmread(io.BytesIO(content))
     buffer = io.BytesIO()
-    del header.file_meta
-    header.preamble = None
-    header.save_as(buffer, implicit_vr=implicit, little_endian=True)
+    Dataset(dcmread(io.BytesIO(content))).save_as(buffer, implicit_vr=implicit, little_endian=True)
     return buffer.getvalue()
-
-
-def _patient(seed: int) -> Dataset:
-    header = Dataset()
-    header.SOPClassUID, header.SOPInstanceUID = DX, derived_uid("instance", seed)
-    header.StudyInstanceUID, header.SeriesInstanceUID = derived_uid("study", seed), derived_uid("series", seed)
-    header.PatientID, header.PatientName = f"P{seed}", f"Test^Patient {seed}"
-    header.AccessionNumber, header.StudyDate = f"A{seed}", "20240229"
-    header.Modality, header.BodyPartExamined = "DX", "HAND"
-    header.PresentationIntentType = "FOR PRESENTATION"
-    return header
 
 
 def _add_picture(header: Dataset, pixels: Pixels, syntax: UID, photometric: str, elements: Any, encoded: Any) -> None:
@@ -91,7 +82,7 @@ def _add_picture(header: Dataset, pixels: Pixels, syntax: UID, photometric: str,
     bits = elements.get("BitsStored") or header.BitsStored
     header.HighBit = bits - 1
     if syntax.is_encapsulated:
-        words = frames.view(f"u{frames.itemsize}") & (2**bits - 1)
+        words = frames.view(f"u{frames.itemsize}") & (2**bits - 1) if frames.dtype.kind == "i" else frames
         header.PixelData = encapsulate(list(encoded or [_ENCODE[syntax](frame, bits, photometric) for frame in words]))
     else:
         ordered = np.moveaxis(frames, 3, 1) if color and header.PlanarConfiguration == 1 else frames
@@ -100,17 +91,11 @@ def _add_picture(header: Dataset, pixels: Pixels, syntax: UID, photometric: str,
     header["PixelData"].VR = "OW" if header.BitsAllocated > 8 and not syntax.is_encapsulated else "OB"
 
 
-def _jpeg(frame: Pixels, bits: int, photometric: str) -> bytes:
-    if frame.ndim == 2:
-        return imagecodecs.jpeg8_encode(frame, level=95, bitspersample=bits)
-    stored = "RGB" if photometric == "RGB" else "YCBCR"
-    subsampling = "422" if photometric.endswith("422") else "444"
-    return imagecodecs.jpeg8_encode(frame, level=95, colorspace="RGB", outcolorspace=stored, subsampling=subsampling)
-
-
-def _jpeg_lossless(frame: Pixels, bits: int, photometric: str) -> bytes:
-    color = {} if frame.ndim == 2 else {"colorspace": "RGB", "outcolorspace": "RGB"}
-    return imagecodecs.jpeg8_encode(frame, lossless=True, bitspersample=bits, **color)
+def _jpeg(frame: Pixels, bits: int, photometric: str, **options: Any) -> bytes:
+    if frame.ndim == 3:
+        options |= {"colorspace": "RGB", "outcolorspace": "RGB" if photometric == "RGB" else "YCBCR"}
+        options |= {"subsampling": "422" if photometric.endswith("422") else "444"}
+    return imagecodecs.jpeg8_encode(frame, level=95, bitspersample=bits, **options)
 
 
 def _rle(frame: Pixels, bits: int, photometric: str) -> bytes:
@@ -125,10 +110,10 @@ def _rle(frame: Pixels, bits: int, photometric: str) -> bytes:
 _ENCODE = {
     uid.JPEGBaseline8Bit: _jpeg,
     uid.JPEGExtended12Bit: _jpeg,
-    uid.JPEGLossless: _jpeg_lossless,
-    uid.JPEGLosslessSV1: _jpeg_lossless,
-    uid.JPEGLSLossless: lambda frame, bits, _: imagecodecs.jpegls_encode(frame),
-    uid.JPEG2000Lossless: lambda frame, bits, _: imagecodecs.jpeg2k_encode(frame, reversible=True, codecformat="J2K"),
-    uid.HTJ2KLossless: lambda frame, bits, _: imagecodecs.htj2k_encode(frame, reversible=True),
+    uid.JPEGLossless: partial(_jpeg, lossless=True),
+    uid.JPEGLosslessSV1: partial(_jpeg, lossless=True),
+    uid.JPEGLSLossless: lambda frame, *_: imagecodecs.jpegls_encode(frame),
+    uid.JPEG2000Lossless: lambda frame, *_: imagecodecs.jpeg2k_encode(frame, reversible=True, codecformat="J2K"),
+    uid.HTJ2KLossless: lambda frame, *_: imagecodecs.htj2k_encode(frame, reversible=True),
     uid.RLELossless: _rle,
 }

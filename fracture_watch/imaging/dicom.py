@@ -176,7 +176,15 @@ class DicomImage:
     def _decoded(self, frame: int, raw: bool = True) -> np.ndarray:
         decoder = get_decoder(self._syntax)
         plugin = codecs.LABEL if codecs.LABEL in decoder.available_plugins else ""
-        array, _ = decoder.as_array(self._header, index=frame, raw=raw, decoding_plugin=plugin)
+        # Grey words keep all their bits: the table reads those that count, and clips where pydicom would wrap.
+        masked = not raw or (integer(self._header, "BitsAllocated") or 0) > 16
+        array, _ = decoder.as_array(
+            self._header,
+            index=frame,
+            raw=raw,
+            decoding_plugin=plugin,
+            correct_unused_bits=masked,  # type: ignore[arg-type]  # pydicom declares its options without Unpack
+        )
         return array
 
     def _chain(self) -> Chain:

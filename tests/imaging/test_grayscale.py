@@ -232,9 +232,9 @@ def test_overlay_bits_above_bits_stored_are_masked_in_native_data():
 
 
 def test_overshoot_of_encapsulated_data_is_clipped():
-    words = np.array([[0, 4095, 4100, 65535]], np.uint16)
+    words = np.array([[0, 2048, 4095, 4100, 65535]], np.uint16)
     encapsulated = StoredValues(12, 11, signed=False, encapsulated=True)
-    assert render(words, encapsulated, Chain(voi=Window(2048, 4096))).tolist() == [[0, 255, 255, 255]]
+    assert render(words, encapsulated, Chain()).tolist() == [[0, 128, 255, 255, 255]]
 
 
 def test_signed_encapsulated_values_are_sign_extended_from_bits_stored():

@@ -278,6 +278,16 @@ def test_events_below_an_inbox_that_is_not_recursive_are_passed_over(inbox):
 
 
 @events
+def test_that_a_file_is_read_is_no_news(inbox):
+    with watching(make(Tree(inbox), settle=0)) as watch:
+        (inbox / "a").write_bytes(b"whole!")
+        watch.until_ready(inbox / "a")
+        watch.during(0.5)
+        assert (inbox / "a").read_bytes() == b"whole!"
+        assert watch.during(0.5) == []
+
+
+@events
 def test_a_file_that_was_moved_out_is_forgotten(inbox, tmp_path):
     folder = make(Tree(inbox))
     with watching(folder) as watch:
