@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fracture_watch.config import Settings
 from fracture_watch.errors import InvalidSettings
 from fracture_watch.imaging.limits import Limits, Scope
-from fracture_watch.imaging.sniff import HEAD, sniff
+from fracture_watch.imaging.sniff import HEAD, may_become, sniff
 from fracture_watch.intake.completeness import Completeness, completeness
 from fracture_watch.intake.filing import Filing
 from fracture_watch.intake.folder import Folder, Tree
@@ -19,6 +19,7 @@ from fracture_watch.intake.mounts import network_type
 from fracture_watch.intake.settling import Settling
 from fracture_watch.model import load_classifier
 from fracture_watch.pipeline import Pipeline
+from fracture_watch.records import Format
 from fracture_watch.results.database import Database
 
 if TYPE_CHECKING:
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A loaded model and its decoding workers."""
+    """A loaded model and its decoding workers. ``adhoc`` has one of its own, so that it never waits for a backlog."""
 
     classifier: "Classifier"
     pipeline: Pipeline
+    adhoc: Pipeline
 
 
 @contextmanager
@@ -57,8 +59,10 @@ def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]
     )
     plan = Plan(classifier.card.preprocessor, thumbnail, limits(settings), _scope(settings))
     count = workers or imaging.workers or _cores()
-    with closing(WorkerPool(plan, count, imaging.timeout_seconds, imaging.memory_mb)) as decoder:
-        yield Runtime(classifier, Pipeline(decoder, classifier))
+    bounds = imaging.timeout_seconds, imaging.memory_mb
+    # Workers start with their first file, so the second pool costs nothing until somebody asks.
+    with closing(WorkerPool(plan, count, *bounds)) as decoder, closing(WorkerPool(plan, 1, *bounds)) as adhoc:
+        yield Runtime(classifier, Pipeline(decoder, classifier), Pipeline(adhoc, classifier))
 
 
 def limits(settings: Settings) -> Limits:
@@ -142,7 +146,7 @@ def website(settings: Settings, running: Runtime, database: Database, watcher: "
 
     web = settings.web
     site = Site(
-        pipeline=running.pipeline,
+        pipeline=running.adhoc,
         illustrate=DataUrl(Illustrator(running.classifier.card.preprocessor)),
         status=lambda: watcher.status if watcher else None,
         recent=lambda: list(results(database, Filter(limit=200))),
@@ -155,7 +159,10 @@ def website(settings: Settings, running: Runtime, database: Database, watcher: "
 def check_completeness(path: Path) -> Completeness:
     """Sniff a file and see whether it reaches its own end."""
     with path.open("rb") as file:
-        found = sniff(file.read(HEAD))
+        head = file.read(HEAD)
+    found = sniff(head)
+    if found is Format.UNKNOWN and may_become(head):
+        return Completeness.INCOMPLETE
     return completeness(path, found)
 
 

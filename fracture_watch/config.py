@@ -137,14 +137,14 @@ class LoggingSettings(_Section):
 class Settings(_Section):
     """All settings, checked."""
 
-    inbox: InboxSettings
-    filing: FilingSettings
-    imaging: ImagingSettings
-    scope: ScopeSettings
-    model: ModelSettings
-    database: DatabaseSettings
-    web: WebSettings
-    logging: LoggingSettings
+    inbox: InboxSettings = InboxSettings.model_construct()
+    filing: FilingSettings = FilingSettings.model_construct()
+    imaging: ImagingSettings = ImagingSettings.model_construct()
+    scope: ScopeSettings = ScopeSettings.model_construct()
+    model: ModelSettings = ModelSettings.model_construct()
+    database: DatabaseSettings = DatabaseSettings.model_construct()
+    web: WebSettings = WebSettings.model_construct()
+    logging: LoggingSettings = LoggingSettings.model_construct()
 
     @model_validator(mode="after")
     def _folders_apart(self) -> Self:
@@ -214,10 +214,23 @@ def _with_environment(
         if name.startswith(_PREFIX):
             section, _, key = name.removeprefix(_PREFIX).lower().partition("__")
             if isinstance(merged.setdefault(section, {}), dict):
-                merged[section] = merged[section] | {key: yaml.safe_load(text)}
+                merged[section] = merged[section] | {key: _typed(section, key, text)}
             names[section, key] = name
             names[section,] = name
     return merged, names
+
+
+def _typed(section: str, key: str, text: str) -> Any:
+    """A variable's value: text where the setting is text, else what YAML makes of it."""
+    fields = Settings.model_fields
+    model = fields[section].annotation if section in fields else None
+    field = model.model_fields.get(key) if isinstance(model, type) and issubclass(model, _Section) else None
+    if field is not None and field.annotation in (str, Path, SecretStr | None):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text  # and validation says what it should have been
 
 
 def _repeated_keys(node: yaml.Node | None, path: Path) -> Iterator[str]:

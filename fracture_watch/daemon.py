@@ -1,7 +1,10 @@
 """intake -> service -> filing, until told to stop. Pauses when nothing can be processed, and resumes by itself."""
 
 import logging
+import os
 import threading
+import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +43,8 @@ class Daemon:
         Only for what is said of stalled files.
     pause_seconds : float
         How long a pause lasts before the next attempt.
+    linger_seconds : float
+        How long an emptied folder stays: its sender may have more files for it.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class Daemon:
         filing: Filing,
         give_up_seconds: float,
         pause_seconds: float = 5.0,
+        linger_seconds: float = 60.0,
     ) -> None:
         self._folder = folder
         self._service = service
@@ -57,6 +63,8 @@ class Daemon:
         self._filing = filing
         self._give_up_seconds = give_up_seconds
         self._pause_seconds = pause_seconds
+        self._linger_seconds = linger_seconds
+        self._emptied: dict[Path, float] = {}  # folders that files were taken from, and when
         self._paused: str | None = None
         self._running = False
 
@@ -78,20 +86,19 @@ class Daemon:
             self._running = False
 
     def _work(self, stop: threading.Event) -> None:
-        self._check_ground()
-        self._finish_filing()
-        for settled in self._folder.watch(stop):
-            if settled.ready:
-                self._process(settled)
-            self._report_stalled(settled)
-
-    def _check_ground(self) -> None:
-        """Before files are claimed, be sure that their outcome can be written."""
+        # Before files are claimed, be sure that their outcome can be written.
         self._store.ping()
         self._filing.probe()
+        self._finish_filing()
         if self._paused is not None:
             log.info("resumed")
             self._paused = None
+        with closing(self._folder.watch(stop)) as ticks:
+            for settled in ticks:
+                if settled.ready:
+                    self._process(settled)
+                self._report_stalled(settled)
+                self._remove_emptied()
 
     def _finish_filing(self) -> None:
         """Whatever was committed before a crash or a pause is put in its place before anything new is looked at."""
@@ -107,7 +114,7 @@ class Daemon:
             log.log(level, "%s", sentence(item.source.name, item.outcome))
         self._file(recorded)
         for source in settled.ready:
-            if source.path.exists():
+            if os.path.lexists(source.path):
                 self._folder.keep(source)
 
     def _file(self, recorded: list[Recorded]) -> None:
@@ -116,9 +123,16 @@ class Daemon:
             for item in recorded:
                 if item.filed_path != item.source.path:
                     places += [(item, self._filing.file(item))]
+                    self._emptied[item.source.path.parent] = time.monotonic()
         finally:  # what was moved counts, also if a later move fails
             if places:
                 self._store.filed(places)
+
+    def _remove_emptied(self) -> None:
+        due = [folder for folder, when in self._emptied.items() if time.monotonic() - when >= self._linger_seconds]
+        for folder in due:
+            del self._emptied[folder]
+            self._filing.remove_emptied(folder)
 
     def _report_stalled(self, settled: Settled) -> None:
         for source in settled.stalled:
@@ -129,5 +143,5 @@ class Daemon:
     def _pause(self, error: SystemicError, stop: threading.Event) -> None:
         if self._paused is None:
             log.error("paused: %s; the files stay where they are, trying again every %g s", error, self._pause_seconds)
-        self._paused = f"{error.code}: {error.detail}"
+        self._paused = printable(f"{error.code}: {error.detail}")
         stop.wait(self._pause_seconds)

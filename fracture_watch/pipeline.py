@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, TypeAlias
 
-from fracture_watch.errors import FileFailed, FileRejected, FractureWatchError, Internal, SystemicError, WrongUse
+from fracture_watch.errors import FileFailed, FileRejected, FractureWatchError, Internal, SystemicError
 from fracture_watch.records import Classified, Duplicate, Failed, Outcome, Prediction, Prepared, Rejected, Source
 
 log = logging.getLogger(__name__)
@@ -33,11 +33,6 @@ class Classifier(Protocol):
         """Classify, in order."""
 
 
-def nothing_known(digests: Collection[str]) -> Collection[str]:
-    """For ad-hoc questions: every file is news."""
-    return ()
-
-
 def no_picture(prepared: Prepared, prediction: Prediction) -> str | None:
     """Draws nothing."""
     return None
@@ -56,14 +51,15 @@ class Pipeline:
         self._decoder = decoder
         self._classifier = classifier
 
-    def run(self, batch: Sequence[Source], known: Known = nothing_known, draw: Draw = no_picture) -> list[Outcome]:
+    def run(self, batch: Sequence[Source], known: Known | None = None, draw: Draw = no_picture) -> list[Outcome]:
         """An outcome for every source, in order.
 
         Parameters
         ----------
         batch : sequence of SourceFile or Upload
         known : function
-            Which of some sha256 digests the model in force has classified before; those are not classified again.
+            Which of some sha256 digests the model in force has classified before; those, and repeats within the
+            batch, are duplicates. Without it every file gets its prediction.
         draw : function
             Makes the picture that explains a prediction and says where it is.
 
@@ -74,23 +70,23 @@ class Pipeline:
         """
         try:
             return self._run(batch, known, draw)
-        except (SystemicError, WrongUse):
+        except SystemicError:
             raise
         except Exception:
             log.exception("a batch of %d files failed in a way that is no file's fault", len(batch))
             return [self._run_alone(source, known, draw) for source in batch]
 
-    def _run_alone(self, source: Source, known: Known, draw: Draw) -> Outcome:
+    def _run_alone(self, source: Source, known: Known | None, draw: Draw) -> Outcome:
         """The batch's culprit becomes ``internal``; the others get their own outcome."""
         try:
             return self._run([source], known, draw)[0]
-        except (SystemicError, WrongUse):
+        except SystemicError:
             raise
         except Exception as error:
             log.exception("%s: internal error", source.name)
             return Failed(Internal.code, f"an internal error: {type(error).__name__}: {error}; see the log")
 
-    def _run(self, batch: Sequence[Source], known: Known, draw: Draw) -> list[Outcome]:
+    def _run(self, batch: Sequence[Source], known: Known | None, draw: Draw) -> list[Outcome]:
         decodings = [self._decoder.submit(source) for source in batch]
         decoded = [_decoded(decoding) for decoding in decodings]
         news = _news([item for item in decoded if isinstance(item, Prepared)], known)
@@ -99,7 +95,7 @@ class Pipeline:
         for item in decoded:
             if not isinstance(item, Prepared):
                 outcomes.append(item)
-            elif news.get(item.sha256) is item:
+            elif known is None or news.get(item.sha256) is item:
                 prediction = predictions[item.sha256]
                 outcomes.append(Classified(item.sha256, item.facts, prediction, item.notes, draw(item, prediction)))
             else:
@@ -118,9 +114,9 @@ def _decoded(decoding: Decoding) -> Prepared | Rejected | Failed:
         return kind(code, error.detail, error.sha256, error.facts)
 
 
-def _news(prepared: Sequence[Prepared], known: Known) -> dict[str, Prepared]:
+def _news(prepared: Sequence[Prepared], known: Known | None) -> dict[str, Prepared]:
     """The first of each content that was not classified before, by digest."""
-    old = set(known({item.sha256 for item in prepared})) if prepared else set()
+    old = set(known({item.sha256 for item in prepared})) if known and prepared else set()
     news: dict[str, Prepared] = {}
     for item in prepared:
         if item.sha256 not in old:

@@ -1,12 +1,14 @@
 """The use case: run a batch of files and record what came of each, in one transaction."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from fracture_watch.engine import Engine
+from fracture_watch.errors import Unreadable
 from fracture_watch.pipeline import Draw, no_picture
-from fracture_watch.records import Outcome, Recorded, SourceFile
+from fracture_watch.records import Failed, Outcome, Recorded, SourceFile
 from fracture_watch.results.store import Store
 
 Destination: TypeAlias = Callable[[SourceFile, Outcome], Path | None]
@@ -49,8 +51,18 @@ class Service:
             return []
         outcomes = self._engine.run(news, self._store.known, self._draw)
         return self._store.record(
-            [(source, outcome, destination(source, outcome)) for source, outcome in zip(news, outcomes, strict=True)]
+            [
+                (source, outcome, destination(source, outcome))
+                for source, outcome in zip(news, outcomes, strict=True)
+                if not _is_gone(source, outcome)
+            ]
         )
+
+
+def _is_gone(source: SourceFile, outcome: Outcome) -> bool:
+    """A file that was taken away before it could be read was never received."""
+    unread = isinstance(outcome, Failed) and outcome.code == Unreadable.code
+    return unread and not os.path.lexists(source.path)
 
 
 def in_place(source: SourceFile, outcome: Outcome) -> Path:

@@ -100,6 +100,13 @@ def test_a_refusal_never_shows_the_token(tmp_path):
     )
 
 
+@pytest.mark.parametrize("token", ["%abc", "*abc", "0123", "a # b", "null"])
+def test_text_in_the_environment_is_taken_as_it_stands(tmp_path, token):
+    settings = load(tmp_path, "", {"FRACTURE_WATCH__WEB__TOKEN": token, "FRACTURE_WATCH__INBOX__PATH": "/in # here"})
+    assert settings.web.token.get_secret_value() == token
+    assert str(settings.inbox.path) == "/in # here"
+
+
 def test_origins_tell_file_and_environment_apart(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("web:\n  port: 1\n  host: localhost\n", encoding="utf-8")

@@ -1,5 +1,6 @@
 """The daemon with its real folder, database, filing and decoding workers; only the model is small."""
 
+import os
 import sqlite3
 import threading
 import time
@@ -10,7 +11,6 @@ import pytest
 from fracture_watch import assembly
 from fracture_watch.config import load_settings
 from fracture_watch.errors import DatabaseUnavailable
-from fracture_watch.results.store import Store
 from tests.conftest import png, write_config
 
 
@@ -35,11 +35,11 @@ def working(daemon):
         assert not thread.is_alive()
 
 
-def built(folder, weights, runtime, **sections):
+def built(folder, weights, runtime, linger_seconds=0.0, **sections):
     settings = load_settings(write_config(folder, weights, **sections), {})
     database = assembly.open_database(settings)
     daemon = assembly.daemon(settings, runtime, database)
-    daemon._pause_seconds = 0.2
+    daemon._pause_seconds, daemon._linger_seconds = 0.2, linger_seconds
     return daemon
 
 
@@ -76,10 +76,11 @@ def test_files_are_classified_recorded_and_filed(tmp_path, weights, runtime):
         drop(tmp_path, "copy.png", png(2))
         drop(tmp_path, "note.txt", b"no picture")
         assert until(lambda: len(rows(tmp_path)) == 4 and not files(tmp_path / "inbox"))
+        assert until(lambda: not (tmp_path / "inbox" / "before").exists())
     assert sorted(row[0] for row in rows(tmp_path)) == ["classified", "classified", "duplicate", "rejected"]
     assert files(tmp_path / "processed") == ["b.png", "before/a.png", "copy.png"]
     assert files(tmp_path / "quarantine") == ["note.txt", "note.txt.json"]
-    assert list((tmp_path / "inbox").iterdir()) == []
+    assert not (tmp_path / "inbox" / "before").exists()
     assert len(list((tmp_path / "artefacts").rglob("*.png"))) == 2
 
 
@@ -106,6 +107,23 @@ def test_a_file_is_moved_only_after_its_result_is_committed(tmp_path, weights, r
     with working(daemon):
         assert until(lambda: files(tmp_path / "processed") == ["a.png"])
     assert seen == [1]
+
+
+class Crashed(Exception):
+    pass
+
+
+class Dying:
+    """The real filing, in a process that dies at the first move."""
+
+    def __init__(self, filing):
+        self._filing = filing
+
+    def __getattr__(self, name):
+        return getattr(self._filing, name)
+
+    def file(self, recorded):
+        raise Crashed
 
 
 class Unreliable:
@@ -144,23 +162,8 @@ def test_a_move_that_a_crash_prevented_is_finished_at_start_without_a_second_row
     drop(tmp_path, "a.png", png(1))
     drop(tmp_path, "bad.txt", b"text")
 
-    class Crashes(Exception):
-        pass
-
-    class NoFiling:
-        """Dies at the first move, as a killed process does."""
-
-        def __init__(self, filing):
-            self._filing = filing
-
-        def __getattr__(self, name):
-            return getattr(self._filing, name)
-
-        def file(self, recorded):
-            raise Crashes
-
-    first._filing = NoFiling(first._filing)
-    with pytest.raises(Crashes):
+    first._filing = Dying(first._filing)
+    with pytest.raises(Crashed):
         first.run(threading.Event())
     assert files(tmp_path / "inbox") == ["a.png", "bad.txt"]
     assert len(rows(tmp_path)) == 2
@@ -237,4 +240,86 @@ def test_an_inbox_that_goes_away_pauses_and_resumes(tmp_path, weights, runtime):
         (tmp_path / "gone").rename(tmp_path / "inbox")
         drop(tmp_path, "a.png", png(1))
         assert until(lambda: files(tmp_path / "processed") == ["a.png"])
-    assert isinstance(daemon._store, Store)
+
+
+def test_an_emptied_folder_stays_a_while_for_what_its_sender_has_yet(tmp_path, weights, runtime):
+    drop(tmp_path, "study/a.png", png(1))
+    with working(built(tmp_path, weights, runtime, linger_seconds=60.0)):
+        assert until(lambda: files(tmp_path / "processed") == ["study/a.png"])
+        time.sleep(0.5)
+        (tmp_path / "inbox" / "study" / "b.png").write_bytes(png(2))
+        assert until(lambda: files(tmp_path / "processed") == ["study/a.png", "study/b.png"])
+
+
+def test_a_database_that_is_removed_pauses_intake_instead_of_swallowing_results(tmp_path, weights, runtime):
+    daemon = built(tmp_path, weights, runtime)
+    with working(daemon):
+        for path in tmp_path.glob("fracture_watch.db*"):
+            path.unlink()
+        drop(tmp_path, "a.png", png(1))
+        assert until(lambda: "was removed or replaced" in (daemon.status.paused or ""))
+        assert files(tmp_path / "inbox") == ["a.png"]
+        assert not (tmp_path / "processed").exists() or files(tmp_path / "processed") == []
+
+
+def test_a_date_beyond_what_a_database_holds_costs_nothing(tmp_path, weights, runtime):
+    path = drop(tmp_path, "a.png", png(1))
+    os.utime(path, ns=(2**63 + 10, 2**63 + 10))
+    with working(built(tmp_path, weights, runtime)):
+        assert until(lambda: files(tmp_path / "processed") == ["a.png"])
+    assert [row[0] for row in rows(tmp_path)] == ["classified"]
+
+
+def test_a_file_that_cannot_be_moved_holds_nobody_up(tmp_path, weights, runtime):
+    stuck = drop(tmp_path, f"{'d' * 200}/{'e' * 200}/a.png", png(1))
+    blocker = tmp_path / "processed" / ("d" * 200)
+    daemon = built(tmp_path, weights, runtime)
+
+    class OneStuck:
+        """The real filing, over a file that the system lets nobody move."""
+
+        def __init__(self, filing):
+            self._filing = filing
+
+        def __getattr__(self, name):
+            return getattr(self._filing, name)
+
+        def file(self, recorded):
+            return recorded.source.path if recorded.source.path == stuck else self._filing.file(recorded)
+
+    daemon._filing = OneStuck(daemon._filing)
+    with working(daemon):
+        assert until(lambda: rows(tmp_path))
+        drop(tmp_path, "b.png", png(2))
+        assert until(lambda: files(tmp_path / "processed") == ["b.png"])
+        time.sleep(1.5)
+        assert daemon.status.paused is None
+    assert [row[0] for row in rows(tmp_path)] == ["classified", "classified"]
+    assert rows(tmp_path)[0][2] == str(stuck)
+    assert not blocker.exists()
+
+
+def test_a_name_that_is_no_utf_8_is_found_again_after_a_crash(tmp_path, weights, runtime):
+    first = built(tmp_path, weights, runtime)
+    (tmp_path / "inbox").mkdir(exist_ok=True)
+    (tmp_path / "inbox" / os.fsdecode(b"caf\xe9.png")).write_bytes(png(1))
+    first._filing = Dying(first._filing)
+    with pytest.raises(Crashed):
+        first.run(threading.Event())
+    with working(built(tmp_path, weights, runtime)):
+        assert until(lambda: not files(tmp_path / "inbox"))
+        time.sleep(1.2)
+    assert [row[0] for row in rows(tmp_path)] == ["classified"]
+
+
+def test_a_file_that_is_opened_long_before_it_is_written_is_waited_for(tmp_path, weights, runtime):
+    with working(built(tmp_path, weights, runtime, inbox={"give_up_seconds": 30.0})):
+        path = drop(tmp_path, "a.png", b"")
+        with path.open("wb") as writer:
+            time.sleep(1.2)  # four times the settling time
+            writer.write(png(1)[:6])
+            writer.flush()
+            time.sleep(1.2)
+            writer.write(png(1)[6:])
+        assert until(lambda: files(tmp_path / "processed") == ["a.png"])
+    assert [row[0] for row in rows(tmp_path)] == ["classified"]

@@ -157,7 +157,6 @@ def test_files_dropped_in_every_way_become_rows(start, tmp_path):
     )
     assert names(tmp_path / "processed") == ["picture.png", "renamed.dcm", "slow.dcm", "study/deep/a.dcm"]
     assert names(tmp_path / "quarantine") == ["cut.dcm", "cut.dcm.json", "junk.txt", "junk.txt.json"]
-    assert not (inbox / "study").exists()
     [(prediction, probability, threshold, model, modality)] = daemon.rows(
         "SELECT prediction, probability, threshold, model_name, modality FROM results WHERE patient_id = 'SLOW'"
     )

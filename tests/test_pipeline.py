@@ -94,9 +94,15 @@ def test_known_content_is_not_classified_again():
 def test_copies_within_a_batch_are_classified_once():
     classifier = CountingClassifier()
     decoder = TableDecoder(a=prepared("aa"), b=prepared("aa"))
-    outcomes = Pipeline(decoder, classifier).run(uploads("a", "b"))
+    outcomes = Pipeline(decoder, classifier).run(uploads("a", "b"), known=lambda digests: ())
     assert [type(o) for o in outcomes] == [Classified, Duplicate]
     assert classifier.seen == [["aa"]]
+
+
+def test_asked_ad_hoc_every_copy_gets_its_prediction():
+    decoder = TableDecoder(a=prepared("aa"), b=prepared("aa"))
+    outcomes = Pipeline(decoder, CountingClassifier()).run(uploads("a", "b"))
+    assert [type(o) for o in outcomes] == [Classified, Classified]
 
 
 def test_a_defect_costs_its_own_file_only_and_is_logged(caplog):
@@ -108,11 +114,15 @@ def test_a_defect_costs_its_own_file_only_and_is_logged(caplog):
     assert "Traceback" in caplog.text
 
 
-@pytest.mark.parametrize("error", [DatabaseUnavailable, InvalidModel])
-def test_what_is_no_files_fault_stops_the_batch(error):
-    pipeline = Pipeline(TableDecoder(a=prepared("aa")), CountingClassifier("aa", error))
-    with pytest.raises(error):
+def test_what_is_no_files_fault_stops_the_batch():
+    pipeline = Pipeline(TableDecoder(a=prepared("aa")), CountingClassifier("aa", DatabaseUnavailable))
+    with pytest.raises(DatabaseUnavailable):
         pipeline.run(uploads("a"))
+
+
+def test_an_output_that_is_no_number_costs_its_own_file():
+    pipeline = Pipeline(TableDecoder(a=prepared("aa"), b=prepared("bb")), CountingClassifier("aa", InvalidModel))
+    assert [o.status for o in pipeline.run(uploads("a", "b"))] == ["failed", "classified"]
 
 
 def test_pictures_are_drawn_for_what_was_classified_only():

@@ -37,6 +37,14 @@ def say_json(value: Any) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False))
 
 
+class _TextLines(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's own name
+        from fracture_watch.delivery.exports import printable
+
+        record.message = printable(record.message)  # a file's name cannot forge a line
+        return super().formatMessage(record)
+
+
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         from datetime import UTC, datetime
@@ -54,7 +62,7 @@ class _JsonLines(logging.Formatter):
 
 def _start_log(wanted: "LoggingSettings") -> None:
     handler = logging.StreamHandler(sys.stderr)
-    text = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s")
+    text = _TextLines("%(asctime)s %(levelname)-7s %(message)s")
     handler.setFormatter(_JsonLines() if wanted.format == "json" else text)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("fracture_watch").setLevel(wanted.level.upper())

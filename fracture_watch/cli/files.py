@@ -1,6 +1,7 @@
 """``scan``, ``predict``, ``render``: files that are named on the command line."""
 
 import itertools
+import os
 import sys
 import time
 from collections import Counter
@@ -31,7 +32,9 @@ def scan(paths: Paths, config: Config = DEFAULT_CONFIG, as_json: Json = False) -
     from fracture_watch.intake.folder import scan as walk
     from fracture_watch.service import in_place
 
-    trees = [Tree(path.absolute(), settings.inbox.recursive, settings.inbox.ignore) for path in paths]
+    trees = [
+        Tree(Path(os.path.normpath(path.absolute())), settings.inbox.recursive, settings.inbox.ignore) for path in paths
+    ]
     counts: Counter[str] = Counter()
     began = time.monotonic()
     with assembly.runtime(settings) as running:
@@ -72,13 +75,14 @@ def predict(
 
     counts: Counter[str] = Counter()
     began = time.monotonic()
-    with assembly.runtime(settings, workers=min(len(files), 2)) as running:
+    with assembly.runtime(settings, workers=1 if len(files) == 1 else None) as running:
         illustrator = Illustrator(running.classifier.card.preprocessor)
 
+        pictures: list[bytes | None] = []
+
         def keep(prepared: "Prepared", prediction: "Prediction") -> str | None:
-            if heatmap is not None:
-                heatmap.write_bytes(illustrator.png(prepared, prediction) or b"")
-            return str(heatmap)
+            pictures.append(illustrator.png(prepared, prediction))
+            return None
 
         for batch in _batches((_source(path) for path in files), settings.model.batch_size):
             started = time.monotonic()
@@ -90,8 +94,8 @@ def predict(
                     say_json(file_record(source.name, outcome, share))
                 else:
                     say(sentence(source.name, outcome))
-    if heatmap and not counts["classified"]:
-        say(f"no prediction, so no picture: {heatmap} was not written")
+    if heatmap:
+        _write_picture(heatmap, pictures)
     _finish(counts, time.monotonic() - began, as_json)
 
 
@@ -116,6 +120,18 @@ def render(
         raise WrongUse(f"{output} cannot be written: {error.strerror or error}") from error
     for note in radiograph.notes:
         sys.stderr.write(f"note: {note}\n")
+
+
+def _write_picture(path: Path, pictures: list[bytes | None]) -> None:
+    from fracture_watch.errors import WrongUse
+
+    if not pictures or pictures[0] is None:
+        sys.stderr.write(f"no prediction, so no picture: {path} was not written\n")
+        return
+    try:
+        path.write_bytes(pictures[0])
+    except OSError as error:
+        raise WrongUse(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _source(path: Path) -> "SourceFile":

@@ -20,7 +20,10 @@ def show(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     from fracture_watch.model.card import Card
     from fracture_watch.records import DISCLAIMER
 
-    card = Card.load(load_settings(config).model.weights)
+    model = load_settings(config).model
+    card = Card.load(model.weights)
+    if model.threshold is not None:
+        card = card.with_threshold(model.threshold)
     values = {"id": card.facts.id} | card.model_dump(mode="json")
     if as_json:
         say_json(values)

@@ -1,6 +1,7 @@
 """``run``, ``watch``, ``serve``: what goes on until it is told to stop."""
 
 import logging
+import multiprocessing
 import os
 import signal
 import threading
@@ -65,13 +66,21 @@ def _stop_on_signals() -> threading.Event:
         if stop.is_set():
             return
         stop.set()
-        timer = threading.Timer(_STOP_SECONDS, os._exit, [1])
+        timer = threading.Timer(_STOP_SECONDS, _release)
         timer.daemon = True
         timer.start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask)
     return stop
+
+
+def _release() -> None:
+    """Leave what is in hand: it is not recorded yet, so the next start does it."""
+    log.error("what is in hand takes longer than %g s; it is left for the next start", _STOP_SECONDS)
+    for child in multiprocessing.active_children():
+        child.kill()
+    os._exit(1)
 
 
 @contextmanager
@@ -86,7 +95,13 @@ def _served(app: object, settings: "Settings") -> Iterator[None]:
     web = settings.web
     try:
         server = create_server(
-            app, host=web.host, port=web.port, threads=_THREADS, max_request_body_size=(web.max_upload_mb + 1) << 20
+            app,
+            # One address: "localhost" would be two listeners where IPv6 is on.
+            host="127.0.0.1" if web.host == "localhost" else web.host,
+            port=web.port,
+            threads=_THREADS,
+            # Up to twice the limit, the answer is our JSON; beyond that the server ends it while reading.
+            max_request_body_size=web.max_upload_mb << 21,
         )
     except OSError as error:
         raise InvalidSettings(
@@ -94,7 +109,8 @@ def _served(app: object, settings: "Settings") -> Iterator[None]:
             "Set web.port to a free one, or to 0 for any"
         ) from error
     threading.Thread(target=server.run, name="web", daemon=True).start()
-    log.info("the page is http://%s:%s/", server.effective_host, server.effective_port)
+    host = f"[{server.effective_host}]" if ":" in server.effective_host else server.effective_host
+    log.info("the page is http://%s:%s/", host, server.effective_port)
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Iterable
 from typing import IO, Any
 
@@ -14,7 +15,7 @@ def file_record(file: str, outcome: Outcome, milliseconds: float | None = None) 
     """One file's JSON line, everywhere the same (docs/contract.md 2.2); absent facts are ``None``."""
     prediction = outcome.prediction if isinstance(outcome, Classified) else None
     return {
-        "file": printable(file),
+        "file": os.fsencode(file).decode("utf-8", "backslashreplace"),
         "status": str(outcome.status),
         "code": getattr(outcome, "code", None),
         "detail": getattr(outcome, "detail", None),

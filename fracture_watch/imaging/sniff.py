@@ -28,6 +28,13 @@ def sniff(head: bytes) -> Format:
     return Format.DICOM if _bare_data_set(head) else Format.UNKNOWN
 
 
+def may_become(head: bytes) -> bool:
+    """Whether a file of unknown format is too short to tell: a writer may have opened it and not written yet."""
+    if len(head) < 132 and not head.strip(b"\0"):  # nothing at all, or the beginning of a DICOM preamble
+        return True
+    return any(magic.startswith(head) for offset, magic, _ in _MAGIC if offset == 0)
+
+
 def _bare_data_set(head: bytes) -> bool:
     if len(head) < 16 or head[:2] not in _FIRST_GROUPS:
         return False

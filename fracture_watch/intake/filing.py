@@ -4,6 +4,7 @@ import contextlib
 import errno
 import filecmp
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,8 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fracture_watch.errors import StorageUnavailable
+from fracture_watch.intake.settling import stamp_of
 from fracture_watch.records import DISCLAIMER, Classified, Duplicate, Outcome, Recorded, SourceFile, now
 
+log = logging.getLogger(__name__)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -51,12 +55,13 @@ class Filing:
         Returns
         -------
         Path or None
-            Where it is now; ``None`` if it was deleted, or if somebody took it away before it could be moved.
+            Where it is now: its own path if something about it alone keeps it from being moved; ``None`` if it was
+            deleted, or if somebody took it away before it could be moved.
 
         Raises
         ------
         StorageUnavailable
-            If it cannot be put there; it is then still in the inbox.
+            If nothing can be put away: a folder is missing, read-only or full. The file is still in the inbox.
         """
         source, target = recorded.source.path, recorded.filed_path
         if target == source:
@@ -67,9 +72,20 @@ class Filing:
             elif _is_still_there(recorded.source):
                 source.unlink()
         except OSError as error:
-            raise StorageUnavailable(f"{source} cannot be filed to {target}: {error.strerror or error}") from error
-        self._remove_emptied(source.parent)
+            if error.errno in _FULL:
+                raise StorageUnavailable(f"{source} cannot be filed to {target}: {error.strerror}") from error
+            self.probe()  # if that works, it is this file's own fault, and the others go on
+            reason = error.strerror or error
+            log.error("%s is recorded but cannot be moved, so it stays: %s; check its permissions", source, reason)  # noqa: TRY400
+            return source
         return target
+
+    def remove_emptied(self, folder: Path) -> None:
+        """Remove a folder of the inbox, and those around it, if there is nothing in them any more."""
+        with contextlib.suppress(OSError):  # not empty: it stays
+            while folder != self.inbox and folder.is_relative_to(self.inbox):
+                folder.rmdir()
+                folder = folder.parent
 
     def probe(self) -> None:
         """Raise ``StorageUnavailable`` if files could not be put away: a folder is missing, read-only or full."""
@@ -89,9 +105,9 @@ class Filing:
 
     def _move(self, recorded: Recorded, target: Path) -> Path | None:
         source = recorded.source.path
-        target.parent.mkdir(parents=True, exist_ok=True)
         processed = isinstance(recorded.outcome, Classified | Duplicate)
         if _is_still_there(recorded.source):  # else it was moved before a crash, or somebody took it away
+            target.parent.mkdir(parents=True, exist_ok=True)
             target = next(
                 name for name in _names(target) if not os.path.lexists(_slip_path(name)) and _moved(source, name)
             )
@@ -101,12 +117,6 @@ class Filing:
             _write_json(_slip_path(target), _slip(recorded))
         return target
 
-    def _remove_emptied(self, folder: Path) -> None:
-        with contextlib.suppress(OSError):  # not empty: it stays
-            while folder != self.inbox and folder.is_relative_to(self.inbox):
-                folder.rmdir()
-                folder = folder.parent
-
 
 def _is_still_there(source: SourceFile) -> bool:
     """Whether the path still holds the file that was processed, and not a later one of the same name."""
@@ -114,7 +124,7 @@ def _is_still_there(source: SourceFile) -> bool:
         facts = source.path.lstat()
     except FileNotFoundError:
         return False
-    return (facts.st_size, facts.st_mtime_ns, facts.st_ino) == (source.size, source.modified_ns, source.inode)
+    return stamp_of(facts) == (source.size, source.modified_ns, source.inode)
 
 
 def _below(root: Path, relative: Path) -> Path:
@@ -129,7 +139,7 @@ def _fitting(name: str) -> str:
     if len(os.fsencode(name)) <= 225:
         return name
     suffix = Path(name).suffix if len(os.fsencode(Path(name).suffix)) <= 20 else ""
-    return os.fsencode(name.removesuffix(suffix))[:200].decode("utf-8", "ignore") + suffix
+    return os.fsdecode(os.fsencode(name.removesuffix(suffix))[:200]) + suffix
 
 
 def _is_free(name: Path) -> bool:
@@ -168,10 +178,22 @@ def _moved(source: Path, target: Path) -> bool:
             target.open("xb").close()
         except FileExistsError:
             return False
-        source.replace(target)
+        with _undone(target):
+            source.replace(target)
         return True
-    source.unlink()
+    with _undone(target):
+        source.unlink()
     return True
+
+
+@contextlib.contextmanager
+def _undone(target: Path) -> Iterator[None]:
+    """A move that fails at its second step leaves nothing at its target."""
+    try:
+        yield
+    except OSError:
+        target.unlink(missing_ok=True)
+        raise
 
 
 def _copied(source: Path, target: Path) -> bool:
@@ -180,14 +202,16 @@ def _copied(source: Path, target: Path) -> bool:
     if os.path.lexists(target) and (target.is_symlink() or not filecmp.cmp(source, target, shallow=False)):
         return False
     temporary = target.with_name(f".{target.name}.part")
-    with source.open("rb") as reader, temporary.open("wb") as writer:
-        shutil.copyfileobj(reader, writer, 1 << 20)
-        writer.flush()
-        os.fsync(writer.fileno())
-    shutil.copystat(source, temporary)
-    temporary.replace(target)
+    with _undone(temporary):
+        with source.open("rb") as reader, temporary.open("wb") as writer:
+            shutil.copyfileobj(reader, writer, 1 << 20)
+            writer.flush()
+            os.fsync(writer.fileno())
+        shutil.copystat(source, temporary)
+        temporary.replace(target)
     _fsync_folder(target.parent)
-    source.unlink()
+    with _undone(target):
+        source.unlink()
     return True
 
 

@@ -8,7 +8,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 from fracture_watch.errors import StorageUnavailable
-from fracture_watch.intake.settling import Settled, Settling
+from fracture_watch.intake.settling import Settled, Settling, stamp_of
 from fracture_watch.records import SourceFile, now
 
 log = logging.getLogger(__name__)
@@ -95,8 +95,11 @@ class Tree:
                         continue
                     try:
                         facts = entry.stat(follow_symlinks=False)
-                    except OSError:
+                    except FileNotFoundError:
                         continue  # gone between listing and looking
+                    except OSError as error:
+                        log.warning("%s cannot be looked at: %s", entry.path, error.strerror)
+                        continue
                     if stat.S_ISREG(facts.st_mode):
                         yield Path(entry.path), facts
                     elif stat.S_ISDIR(facts.st_mode) and self.recursive:
@@ -106,11 +109,10 @@ class Tree:
 def scan(tree: Tree) -> Iterator[SourceFile]:
     """Every file of a tree as it stands, without waiting for writers."""
     if tree.root.is_file():
-        facts = tree.root.stat()
-        yield SourceFile(tree.root, facts.st_size, facts.st_mtime_ns, facts.st_ino, now())
+        yield SourceFile(tree.root, *stamp_of(tree.root.stat()), now())
         return
     for path, facts in tree.walk():
-        yield SourceFile(path, facts.st_size, facts.st_mtime_ns, facts.st_ino, now())
+        yield SourceFile(path, *stamp_of(facts), now())
 
 
 class Folder:
@@ -148,7 +150,7 @@ class Folder:
         """Remember a file that stays in the folder, so that rescans pass it over until it changes."""
         self._kept[source.path] = source
 
-    def watch(self, stop: threading.Event) -> Iterator[Settled]:
+    def watch(self, stop: threading.Event) -> Generator[Settled]:
         """Yield at every tick what is ready, possibly nothing, until ``stop`` is set.
 
         Raises
@@ -156,18 +158,29 @@ class Folder:
         StorageUnavailable
             If the folder cannot be listed; watching again later is possible.
         """
+        root = self._root_identity()
         with self._events():
             listing, next_scan = self._tree.walk(), self._next_scan()
             while not stop.is_set():
+                if self._root_identity() != root:  # its events are another folder's, or nobody's
+                    raise StorageUnavailable(f"{self._tree.root} was mounted, unmounted or replaced; it is listed anew")
                 self._take_hints()
                 self._sight_from(listing)
                 settled = self._settling.settle(self._batch_size)
                 yield settled
                 if self._look_again.is_set() or time.monotonic() >= next_scan:
                     self._look_again.clear()
+                    self._kept = {path: kept for path, kept in self._kept.items() if path.exists()}
                     listing, next_scan = self._tree.walk(), self._next_scan()
                 elif not settled.ready:
                     stop.wait(_TICK_SECONDS)
+
+    def _root_identity(self) -> tuple[int, int]:
+        try:
+            facts = self._tree.root.stat()
+        except OSError as error:
+            raise StorageUnavailable(f"{self._tree.root} cannot be looked at: {error.strerror}") from error
+        return facts.st_dev, facts.st_ino
 
     @contextmanager
     def _events(self) -> Iterator[None]:
@@ -216,8 +229,12 @@ class Folder:
                 facts = path.lstat()
             except OSError:
                 continue  # gone already
-            if self._tree.counts(path) and stat.S_ISREG(facts.st_mode):
+            if not self._tree.counts(path) or not stat.S_ISREG(facts.st_mode):
+                continue
+            if len(self._settling) < _MOST_WAITING:
                 self._sight(path, facts, closed)
+            else:  # no room: the next listing has it
+                self._look_again.set()
 
     def _sight_from(self, listing: Iterator[tuple[Path, os.stat_result]]) -> None:
         while len(self._settling) < _MOST_WAITING:
@@ -228,7 +245,7 @@ class Folder:
 
     def _sight(self, path: Path, facts: os.stat_result, closed: bool) -> None:
         kept = self._kept.get(path)
-        if kept and (kept.size, kept.modified_ns, kept.inode) == (facts.st_size, facts.st_mtime_ns, facts.st_ino):
+        if kept and (kept.size, kept.modified_ns, kept.inode) == stamp_of(facts):
             return
         self._settling.sight(path, facts, closed)
 

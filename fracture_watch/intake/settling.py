@@ -9,14 +9,14 @@ from pathlib import Path
 from fracture_watch.intake.completeness import Completeness
 from fracture_watch.records import SourceFile, now
 
-_Stamp = tuple[int, int, int]  # size, mtime in ns, inode
+Stamp = tuple[int, int, int]  # size, mtime in ns, inode
 
 
 @dataclass(slots=True)
 class _Sighting:
     seen_at: str
     first: float
-    stamp: _Stamp
+    stamp: Stamp
     stable_since: float
     closed: bool
     completeness: Completeness | None = None  # of `stamp`; checked when it matters
@@ -69,7 +69,7 @@ class Settling:
 
     def sight(self, path: Path, stat: os.stat_result, closed: bool = False) -> None:
         """Note that ``path`` is there; ``closed`` if the kernel said that its writer is done."""
-        stamp = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        stamp = stamp_of(stat)
         time_now = self._clock()
         known = self._waiting.get(path)
         if known is None:
@@ -123,6 +123,12 @@ class Settling:
         if not quiet:
             return False
         return sighting.completeness is Completeness.UNKNOWN or time_now - sighting.first >= self._give_up
+
+
+def stamp_of(facts: os.stat_result) -> Stamp:
+    """What tells a file from a later one of its name; cut to 64 bits with sign, which some mtimes and inodes exceed."""
+    modified_ns = max(-(1 << 63), min(facts.st_mtime_ns, (1 << 63) - 1))
+    return facts.st_size, modified_ns, facts.st_ino & ((1 << 63) - 1)
 
 
 def _source(path: Path, sighting: _Sighting) -> SourceFile:

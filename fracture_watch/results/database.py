@@ -3,7 +3,7 @@
 import logging
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ class Database:
         if self._engine.dialect.name == "sqlite":
             _use_real_transactions(self._engine)
         self._migrate()
+        self._identity = self._file_identity()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -61,10 +62,27 @@ class Database:
             connection.begin(),
         ):
             yield connection
+            # SQLite goes on writing into a deleted file; what it says is committed would be gone with the process.
+            if self._identity is not None and self._file_identity() != self._identity:
+                raise DatabaseUnavailable(
+                    f"the database {self.url.database} was removed or replaced while in use; put it back, or stop and "
+                    "start again for a new one"
+                )
 
     def close(self) -> None:
         """Give the connections back."""
         self._engine.dispose()
+
+    _identity: tuple[int, int] | None = None  # of the SQLite file, once it is migrated
+
+    def _file_identity(self) -> tuple[int, int] | None:
+        if self._engine.dialect.name != "sqlite" or not self.url.database:
+            return None
+        try:
+            facts = Path(self.url.database).stat()
+        except OSError:
+            return 0, 0
+        return facts.st_dev, facts.st_ino
 
     def _migrate(self) -> None:
         config = alembic.config.Config()
@@ -92,7 +110,11 @@ class Database:
             log.warning("the database is migrated from schema %s; its backup is the server's", revision)
             return
         copy = Path(f"{self.url.database}.schema-{revision}-{datetime.now(UTC):%Y%m%dT%H%M%S}.bak")
-        with sqlite3.connect(self.url.database) as source, sqlite3.connect(copy) as target:
+        with (
+            _named(str(copy)),
+            closing(sqlite3.connect(self.url.database)) as source,
+            closing(sqlite3.connect(copy)) as target,
+        ):
             source.backup(target)
         log.warning("the database is migrated from schema %s; a copy of the old one is %s", revision, copy)
 

@@ -33,11 +33,13 @@ class Filter:
     def statement(self) -> Select[Any]:
         """The query, newest first."""
         c = _VIEW.c
+        # A picture without UIDs is a study of its own, named by its content.
+        content = self.study.removeprefix("sha256:") if self.study and self.study.startswith("sha256:") else None
         conditions = (
             (c.prediction, operator.eq, self.prediction),
             (c.completed_at, operator.ge, self.since),
             (c.completed_at, operator.lt, self.until),
-            (c.study_uid, operator.eq, self.study),
+            (c.sha256 if content else c.study_uid, operator.eq, content or self.study),
             (c.patient_id, operator.eq, self.patient),
             (c.probability, operator.ge, self.min_probability),
             (c.status, operator.eq, self.status),

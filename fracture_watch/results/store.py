@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,7 @@ from fracture_watch.records import (
     Label,
     ModelFacts,
     Outcome,
+    Prediction,
     Recorded,
     Rejected,
     SourceFile,
@@ -85,17 +87,15 @@ class Store:
         with self._database.writing() as connection:
             self._name_model(connection)
             originals = self._classified(connection, {o.sha256 for _, o, _ in entries if o.sha256})
-            recorded, studies = [], {}
-            for source, outcome, filed_path in entries:
+            recorded: list[Recorded] = []
+            studies: set[str] = set()
+            for source, proposed, filed_path in entries:
+                outcome = _settled(proposed, originals)
                 row = self._row(source, outcome, filed_path, originals)
                 if row["study_key"]:
-                    studies[row["study_key"]] = row
+                    studies.add(row["study_key"])
                     _ensure_study(connection, row)
-                connection.execute(
-                    delete(FileRow).where(
-                        FileRow.source_path == row["source_path"], FileRow.status == str(Status.STALLED)
-                    )
-                )
+                _forget_stalled(connection, row)
                 file_id = connection.execute(insert(FileRow).values(row).returning(FileRow.id)).scalar_one()
                 if isinstance(outcome, Classified):
                     originals.setdefault(outcome.sha256, file_id)
@@ -109,6 +109,7 @@ class Store:
         """Make a file that keeps growing visible; its row gives way to its outcome."""
         row = _source_row(source) | {"filed": True, "status": str(stalled.status), "detail": stalled.detail}
         with self._database.writing() as connection:
+            _forget_stalled(connection, row)
             connection.execute(insert(FileRow).values(row))
 
     def filed(self, places: Sequence[tuple[Recorded, Path | None]]) -> None:
@@ -122,13 +123,14 @@ class Store:
         """What a crash or a fault left committed but not put in its place, oldest first."""
         with self._database.reading() as connection:
             rows = connection.execute(
-                select(FileRow.__table__)
+                select(FileRow.__table__, ModelRow.name, ModelRow.version)
+                .outerjoin(ModelRow, ModelRow.id == FileRow.model_id)
                 .where(
                     FileRow.filed.is_(False), FileRow.source_path.startswith(as_text(inbox) + os.sep, autoescape=True)
                 )
                 .order_by(FileRow.id)
             )
-            return [_recorded(row._mapping) for row in rows]
+            return [_recorded(row._mapping, _attempts(connection, row._mapping)) for row in rows.all()]
 
     def ping(self) -> None:
         """Raise ``DatabaseUnavailable`` if the database cannot be written."""
@@ -155,16 +157,13 @@ class Store:
     def _row(
         self, source: SourceFile, outcome: Outcome, filed_path: Path | None, originals: dict[str, int]
     ) -> dict[str, Any]:
-        """Every column; ``studies`` counts no file twice, so a duplicate has no study of its own to change."""
-        original = originals.get(outcome.sha256 or "")
-        duplicate = isinstance(outcome, Duplicate) or (isinstance(outcome, Classified) and original is not None)
-        status = Status.DUPLICATE if duplicate else outcome.status
+        """Every column of a file's row."""
         row = _source_row(source) | {
             "filed_path": filed_path and as_text(filed_path),
             "filed": filed_path == source.path,
-            "status": str(status),
+            "status": str(outcome.status),
             "sha256": outcome.sha256,
-            "duplicate_of": original if duplicate else None,
+            "duplicate_of": originals.get(outcome.sha256) if isinstance(outcome, Duplicate) else None,
             "study_key": _study_key(outcome),
         }
         facts = asdict(outcome.facts)
@@ -173,7 +172,7 @@ class Store:
             return row | {"code": outcome.code, "detail": _clean(outcome.detail)}
         notes = json.dumps([_clean(note) for note in outcome.notes], ensure_ascii=False) if outcome.notes else None
         row |= {"notes": notes, "model_id": self._model.id}
-        if isinstance(outcome, Classified) and not duplicate:
+        if isinstance(outcome, Classified):
             prediction = outcome.prediction
             row |= {
                 "frame": prediction.frame,
@@ -216,11 +215,33 @@ def as_text(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def _as_path(text: str) -> Path:
+    r"""The path that ``as_text`` made this text of; where ``\xff`` may be meant either way, the one that exists."""
+    path = Path(text)
+    if os.path.lexists(path) or "\\x" not in text:
+        return path
+    spelled = re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes.fromhex(match[1].decode()), text.encode())
+    other = Path(os.fsdecode(spelled))
+    return other if os.path.lexists(other) else path
+
+
 def _clean(value: Any) -> Any:
     """Text without NUL or lone surrogates, which databases refuse."""
     if not isinstance(value, str):
         return value
     return value.replace("\0", "").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _settled(outcome: Outcome, originals: dict[str, int]) -> Outcome:
+    """What was classified by somebody else since this process asked is a duplicate now."""
+    if isinstance(outcome, Classified) and outcome.sha256 in originals:
+        return Duplicate(outcome.sha256, outcome.facts, outcome.notes)
+    return outcome
+
+
+def _forget_stalled(connection: Connection, row: dict[str, Any]) -> None:
+    same = FileRow.source_path == row["source_path"], FileRow.status == str(Status.STALLED)
+    connection.execute(delete(FileRow).where(*same))
 
 
 def _study_key(outcome: Outcome) -> str | None:
@@ -249,25 +270,33 @@ def _ensure_study(connection: Connection, row: dict[str, Any]) -> None:
         connection.execute(insert(StudyRow).values(identity | empty))
 
 
-def _attempts(connection: Connection, row: dict[str, Any]) -> int:
+def _attempts(connection: Connection, row: Any) -> int:
     same = FileRow.sha256 == row["sha256"] if row["sha256"] else FileRow.source_path == row["source_path"]
     statuses = [str(status) for status in _NOT_CLASSIFIED]
     return connection.scalar(select(func.count()).where(same, FileRow.status.in_(statuses))) or 1
 
 
-def _recorded(row: Any) -> Recorded:
+def _recorded(row: Any, attempts: int) -> Recorded:
     """A row that is not filed yet, as far as filing needs it."""
     source = SourceFile(
-        Path(row["source_path"]), row["source_size"], row["source_modified_ns"], row["source_inode"], row["received_at"]
+        _as_path(row["source_path"]),
+        row["source_size"],
+        row["source_modified_ns"],
+        row["source_inode"],
+        row["received_at"],
     )
     status, sha256 = Status(row["status"]), row["sha256"]
     outcome: Outcome
     if status in _NOT_CLASSIFIED:
         kind = Failed if status is Status.FAILED else Rejected
         outcome = kind(row["code"], row["detail"], sha256)
+    elif status is Status.CLASSIFIED:
+        model = ModelFacts(row["name"], row["version"], row["model_id"])
+        prediction = Prediction(Label(row["prediction"]), row["probability"], row["threshold"], model, row["frame"])
+        outcome = Classified(sha256, Facts(), prediction, heatmap=row["heatmap_path"])
     else:
         outcome = Duplicate(sha256, Facts())
-    return Recorded(row["id"], source, outcome, row["filed_path"] and Path(row["filed_path"]))
+    return Recorded(row["id"], source, outcome, row["filed_path"] and Path(row["filed_path"]), attempts)
 
 
 def _chunks(items: Sequence[str]) -> Iterable[Sequence[str]]:

@@ -74,11 +74,11 @@ def create_app(site: Site, access: Access) -> Flask:
 
 def _refusal(asked: Request, access: Access) -> tuple[int, str, str] | None:
     """Why a request is not let in, if so: a foreign Host (DNS rebinding), another site's form, or no token."""
-    host = urlsplit(f"//{asked.host}").hostname or ""
+    host = _part(f"//{asked.host}", "hostname")
     if access.host in _LOOPBACK and host not in _LOOPBACK:
         return 403, "forbidden", f"this service answers on this machine only, not as {host!r}"
     origin = asked.headers.get("Origin")
-    foreign_origin = origin is not None and urlsplit(origin).netloc != asked.host
+    foreign_origin = origin is not None and _part(origin, "netloc") != asked.host
     cross_site = asked.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
     if asked.method not in ("GET", "HEAD", "OPTIONS") and (foreign_origin or cross_site):
         return 403, "forbidden", "requests from other web sites are refused"
@@ -87,3 +87,11 @@ def _refusal(asked: Request, access: Access) -> tuple[int, str, str] | None:
         if not hmac.compare_digest(given.encode("utf-8", "replace"), access.token.encode()):
             return 401, "unauthorized", "send the header Authorization: Bearer TOKEN (web.token)"
     return None
+
+
+def _part(url: str, name: str) -> str:
+    """A part of a URL; empty where it is none."""
+    try:
+        return getattr(urlsplit(url), name) or ""
+    except ValueError:
+        return ""

@@ -353,8 +353,20 @@ def test_an_image_header_without_pixels_is_truncated():
     error = refusal(dicom(RAMP_8, PixelData=None))
     assert said(error) == (
         errors.Truncated,
-        "the header declares an image but the file ends before its pixel data; send it again",
+        "the file ends before its pixel data; send it again",
     )
+
+
+def test_compressed_pixel_data_that_are_cut_off_are_truncated_and_keep_their_facts():
+    whole = dicom(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64), syntax=uid.JPEGLSLossless, PatientID="P9")
+    error = refusal(whole[:-100])
+    assert said(error) == (errors.Truncated, "the file ends before its pixel data; send it again")
+    assert error.facts.patient_id == "P9"
+
+
+def test_an_image_that_is_cut_off_before_its_size_is_truncated():
+    whole = dicom(RAMP_8)
+    assert said(refusal(whole[: whole.index(b"\x28\x00\x02\x00")]))[0] is errors.Truncated
 
 
 def test_too_little_native_pixel_data_is_truncated():

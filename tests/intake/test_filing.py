@@ -2,6 +2,7 @@ import json
 import os
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -112,9 +113,12 @@ def test_a_receipt_says_what_was_predicted(tmp_path):
 def test_folders_are_kept_and_those_that_were_emptied_are_removed(house, tmp_path):
     first, second = house.receive("p/s/1.dcm"), house.receive("p/2.dcm")
     assert house.file(first, GOOD) == tmp_path / "processed/p/s/1.dcm"
+    house.filing.remove_emptied(first.path.parent)
     assert sorted(path.name for path in house.inbox.rglob("*")) == ["2.dcm", "p"]
     house.file(second, GOOD)
-    assert list(tmp_path.joinpath("inbox").iterdir()) == []
+    house.filing.remove_emptied(second.path.parent)
+    assert house.inbox.is_dir()
+    assert tree(house.inbox) == {}
 
 
 def test_a_clash_gets_a_number_and_nothing_is_overwritten(house, tmp_path):
@@ -241,7 +245,7 @@ def test_processed_files_are_deleted_where_that_is_said(tmp_path):
     recorded = house.commit(house.receive("p/a.dcm"), GOOD)
     assert tree(tmp_path) == {"inbox/p/a.dcm": b"pixels"}
     assert house.filing.file(recorded) is None
-    assert list(house.inbox.iterdir()) == []
+    assert tree(tmp_path) == {}
     assert house.filing.file(recorded) is None
 
 
@@ -257,7 +261,7 @@ def test_what_cannot_be_filed_stays_in_the_inbox(house, tmp_path):
     (tmp_path / "processed").write_text("a file where the folder should be")
     with pytest.raises(StorageUnavailable) as caught:
         house.file(source, GOOD)
-    assert caught.value.detail == f"{source.path} cannot be filed to {tmp_path}/processed/a.dcm: File exists"
+    assert caught.value.detail == f"{tmp_path}/processed cannot be written: File exists"
     assert caught.value.retry is Retry.SYSTEMIC
     assert source.path.read_bytes() == b"pixels"
 
@@ -274,6 +278,34 @@ def test_a_probe_tells_of_a_folder_that_cannot_be_written(house, tmp_path):
     assert caught.value.detail == f"{tmp_path}/quarantine cannot be written: File exists"
 
 
+@pytest.fixture
+def open_folder():
+    """A folder that every user may enter, unlike pytest's own."""
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become somebody else")
+def test_a_file_that_alone_cannot_be_moved_stays_and_leaves_no_trace(open_folder):
+    house = House(open_folder)
+    source = house.receive("sender/a.dcm")  # in a folder of another user, as file shares make them
+    house.filing.probe()
+    for folder in (open_folder / "processed", open_folder / "quarantine"):
+        os.chown(folder, 65534, 65534)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            os._exit(0 if house.file(source, GOOD) == source.path else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert tree(open_folder) == {"inbox/sender/a.dcm": b"pixels"}
+
+
 # --- Another device
 
 
@@ -284,8 +316,6 @@ def is_another_device(tmp_path: Path) -> bool:
 @pytest.fixture
 def far(tmp_path) -> Path:
     """A folder on another device than ``tmp_path``."""
-    from tempfile import TemporaryDirectory
-
     if not is_another_device(tmp_path):
         pytest.skip(f"{MEMORY_DISK} is no other device than {tmp_path}")
     with TemporaryDirectory(dir=MEMORY_DISK) as folder:

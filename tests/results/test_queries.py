@@ -33,6 +33,7 @@ def database(tmp_path):
         (Filter(min_probability=0.6), [3, 2]),
         (Filter(status="failed"), [4]),
         (Filter(study="1.1"), [2]),
+        (Filter(study="sha256:1"), [2]),
         (Filter(patient="P2"), [3]),
         (Filter(since="2999"), []),
         (Filter(until="2000"), []),

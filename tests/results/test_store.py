@@ -193,6 +193,21 @@ def test_what_was_committed_but_not_moved_is_found_again(store):
     assert store.unfiled(Path("/i")) == []
 
 
+def test_what_a_crash_left_is_found_with_its_prediction_and_its_attempts(store):
+    record(store, "a", classified("aa", 0.75))
+    record(store, "b", Failed("corrupt", "broken", "bb"))
+    record(store, "c", Failed("corrupt", "broken", "bb"))
+    good, _, again = store.unfiled(Path("/in"))
+    assert good.outcome.prediction == Prediction(Label.FRACTURED, 0.75, 0.5, MODEL)
+    assert again.attempts == 2
+
+
+def test_a_row_for_a_stalled_file_is_there_once(store, tmp_path):
+    for _ in range(2):
+        store.record_stalled(source("a"), Stalled("still growing"))
+    assert query(tmp_path, "SELECT status FROM results") == [{"status": "stalled"}]
+
+
 def test_where_a_file_ended_up_is_corrected(store, tmp_path):
     recorded = record(store, "a", classified("aa"))
     store.filed([(recorded, Path("/done/a-1"))])

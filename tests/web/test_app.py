@@ -110,7 +110,10 @@ def test_loopback_names_are_let_in(tmp_path, pipeline, host):
     assert client(tmp_path, pipeline).get("/healthz", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+@pytest.mark.parametrize(
+    "headers",
+    [{"Origin": "http://evil.example"}, {"Origin": "http://[x"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}],
+)
 def test_posts_from_other_sites_are_refused(tmp_path, pipeline, headers):
     assert send(client(tmp_path, pipeline), **headers).status_code == 403
 
