@@ -20,9 +20,9 @@ from pydantic import (
 )
 
 from fracture_watch.errors import InvalidSettings
+from fracture_watch.records import LOOPBACK
 
 _PREFIX = "FRACTURE_WATCH__"
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def _from_folder(path: Path, info: ValidationInfo) -> Path:
@@ -122,7 +122,7 @@ class WebSettings(_Section):
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:
-        if self.host not in _LOOPBACK and not (self.token and self.token.get_secret_value()):
+        if self.host not in LOOPBACK and not (self.token and self.token.get_secret_value()):
             raise ValueError(f"host {self.host} is reachable from other machines, so web.token must be set")
         return self
 

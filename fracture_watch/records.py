@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Pixels: TypeAlias = "NDArray[np.uint8]"
 
 DISCLAIMER = "Research use only. Not a medical device."
+LOOPBACK = ("127.0.0.1", "::1", "localhost")  # names of this machine that no other one reaches
 
 
 class Label(StrEnum):

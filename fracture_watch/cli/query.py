@@ -9,6 +9,7 @@ from typing import IO, Annotated, Any
 import typer
 
 from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, settings_from
+from fracture_watch.records import Label, Status
 
 
 class Format(StrEnum):
@@ -18,23 +19,6 @@ class Format(StrEnum):
     CSV = "csv"
     JSON = "json"
     JSONL = "jsonl"
-
-
-class PredictionChoice(StrEnum):
-    """What to ask for."""
-
-    FRACTURED = "fractured"
-    NOT_FRACTURED = "not fractured"
-
-
-class StatusChoice(StrEnum):
-    """What to ask for."""
-
-    CLASSIFIED = "classified"
-    DUPLICATE = "duplicate"
-    REJECTED = "rejected"
-    FAILED = "failed"
-    STALLED = "stalled"
 
 
 _IN_TABLE = {
@@ -52,13 +36,13 @@ _IN_TABLE = {
 
 
 def results(  # noqa: PLR0913, PLR0917  one parameter an option
-    prediction: Annotated[PredictionChoice | None, typer.Option()] = None,
+    prediction: Annotated[Label | None, typer.Option()] = None,
     since: Annotated[str | None, typer.Option(help="Completed at or after this ISO 8601 time (UTC).")] = None,
     until: Annotated[str | None, typer.Option(help="Completed before this ISO 8601 time (UTC).")] = None,
     study: Annotated[str | None, typer.Option(help="StudyInstanceUID.")] = None,
     patient: Annotated[str | None, typer.Option(help="PatientID.")] = None,
     min_probability: Annotated[float | None, typer.Option(min=0, max=1)] = None,
-    status: Annotated[StatusChoice | None, typer.Option()] = None,
+    status: Annotated[Status | None, typer.Option()] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Newest first; without it all.")] = None,
     form: Annotated[Format, typer.Option("--format")] = Format.TABLE,
     output: Annotated[Path | None, typer.Option(help="Write here instead of to standard output.")] = None,

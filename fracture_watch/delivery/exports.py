@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import IO, Any
 
 from fracture_watch.records import Classified, Duplicate, Outcome
@@ -27,8 +28,7 @@ def file_record(file: str, outcome: Outcome, milliseconds: float | None = None) 
         "frame": prediction and prediction.frame,
         "study_uid": outcome.facts.study_uid,
         "sop_instance_uid": outcome.facts.sop_instance_uid,
-        "model": prediction
-        and {"name": prediction.model.name, "version": prediction.model.version, "id": prediction.model.id},
+        "model": prediction and asdict(prediction.model),
         "milliseconds": milliseconds and round(milliseconds, 1),
     }
 

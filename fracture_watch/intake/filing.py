@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -234,7 +234,7 @@ def _slip(recorded: Recorded) -> dict[str, Any]:
             "prediction": str(prediction.label),
             "probability": prediction.probability,
             "threshold": prediction.threshold,
-            "model": {"name": prediction.model.name, "version": prediction.model.version, "id": prediction.model.id},
+            "model": asdict(prediction.model),
             "disclaimer": DISCLAIMER,
         }
     return slip

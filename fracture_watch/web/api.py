@@ -1,6 +1,7 @@
 """The routes that programs use."""
 
 import threading
+from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
@@ -64,7 +65,7 @@ def _answer(outcome: Outcome) -> Answer:
         "probability": prediction.probability,
         "threshold": prediction.threshold,
         "frame": prediction.frame,
-        "model": {"name": prediction.model.name, "version": prediction.model.version, "id": prediction.model.id},
+        "model": asdict(prediction.model),
         "notes": list(outcome.notes),
         "disclaimer": DISCLAIMER,
     }

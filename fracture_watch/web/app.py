@@ -8,11 +8,11 @@ from flask import Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException
 
 from fracture_watch.errors import SystemicError
+from fracture_watch.records import LOOPBACK
 from fracture_watch.web.api import api
 from fracture_watch.web.pages import pages
 from fracture_watch.web.site import Site, problem
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _OPEN = ("/healthz", "/readyz")  # probes carry no token
 _CODES = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
 
@@ -75,7 +75,7 @@ def create_app(site: Site, access: Access) -> Flask:
 def _refusal(asked: Request, access: Access) -> tuple[int, str, str] | None:
     """Why a request is not let in, if so: a foreign Host (DNS rebinding), another site's form, or no token."""
     host = _part(f"//{asked.host}", "hostname")
-    if access.host in _LOOPBACK and host not in _LOOPBACK:
+    if access.host in LOOPBACK and host not in LOOPBACK:
         return 403, "forbidden", f"this service answers on this machine only, not as {host!r}"
     origin = asked.headers.get("Origin")
     foreign_origin = origin is not None and _part(origin, "netloc") != asked.host
