@@ -27,7 +27,7 @@ def reference_lut(value, first, entries):
         return entries[0]
     if value >= first + len(entries) - 1:
         return entries[-1]
-    return entries[value - first]
+    return entries[int(value - first)]
 
 
 def reference_window(x, center, width, function):
