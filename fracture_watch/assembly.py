@@ -58,7 +58,7 @@ def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]
         model.weights, threshold=model.threshold, device=model.device, batch_size=model.batch_size
     )
     plan = Plan(classifier.card.preprocessor, thumbnail, limits(settings), _scope(settings))
-    count = workers or imaging.workers or _cores()
+    count = workers or imaging.workers or cores()
     bounds = imaging.timeout_seconds, imaging.memory_mb
     # Workers start with their first file, so the second pool costs nothing until somebody asks.
     with closing(WorkerPool(plan, count, *bounds)) as decoder, closing(WorkerPool(plan, 1, *bounds)) as adhoc:
@@ -85,7 +85,19 @@ def open_database(settings: Settings) -> Database:
     Raises
     ------
     InvalidSettings
-        If it lies on a network file system, where SQLite's locks do not hold.
+        If it cannot lie where the settings say.
+    """
+    database_path(settings)
+    return Database(settings.database.url)
+
+
+def database_path(settings: Settings) -> Path:
+    """Where the SQLite file lies.
+
+    Raises
+    ------
+    InvalidSettings
+        If that is on a network file system, where SQLite's locks do not hold, or in no folder.
     """
     path = settings.database.path
     kind = network_type(path)
@@ -96,7 +108,7 @@ def open_database(settings: Settings) -> Database:
         )
     if not path.parent.is_dir():
         raise InvalidSettings(f"database.url: the folder {path.parent} does not exist; create it first")
-    return Database(settings.database.url)
+    return path
 
 
 def service(settings: Settings, running: Runtime, database: Database) -> "Service":
@@ -166,7 +178,7 @@ def check_completeness(path: Path) -> Completeness:
     return completeness(path, found)
 
 
-def _cores() -> int:
+def cores() -> int:
     """How many cores this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))

@@ -37,6 +37,12 @@ Bool = Annotated[bool, Strict()]
 ConfigPath = Annotated[Path, AfterValidator(_from_folder)]
 
 
+_BODY_PARTS = (  # limbs, hip and shoulder are what the shipped model was trained on
+    *"HAND FINGER THUMB WRIST FOREARM RADIUS ULNA ELBOW HUMERUS ARM SHOULDER CLAVICLE SCAPULA HIP PELVIS FEMUR".split(),
+    *"THIGH KNEE PATELLA LEG TIBIA FIBULA TIBFIB ANKLE CALCANEUS HEEL FOOT TOE EXTREMITY LIMB EXM".split(),
+)
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, coerce_numbers_to_str=True)
 
@@ -75,10 +81,13 @@ class ImagingSettings(_Section):
 
 
 class ScopeSettings(_Section):
-    """Which DICOM files are for the model; an empty list accepts any."""
+    """Which DICOM files are for the model; an empty list accepts any.
+
+    Modality has to be one of ``modalities``; BodyPartExamined has to contain one of ``body_parts``.
+    """
 
     modalities: tuple[str, ...] = ("CR", "DX", "RG", "RF", "XA", "OT")
-    body_parts: tuple[str, ...] = ()
+    body_parts: tuple[str, ...] = _BODY_PARTS
     on_mismatch: Literal["reject", "flag"] = "reject"
 
 

@@ -1,3 +1,5 @@
+import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -40,7 +42,11 @@ def test_the_shipped_file_states_every_key_and_only_defaults():
 
 def test_every_key_of_the_shipped_file_is_commented():
     lines = (REPOSITORY / "config.yaml").read_text(encoding="utf-8").splitlines()
-    uncommented = [line for line in lines if line.startswith("  ") and "#" not in line]
+    uncommented = [
+        line
+        for above, line in itertools.pairwise(lines)
+        if re.match(r"  \w", line) and "#" not in line and not above.lstrip().startswith("#")
+    ]
     assert uncommented == ["  runtime: torch", "  url: sqlite:///fracture_watch.db", "  max_upload_mb: 64"]
 
 

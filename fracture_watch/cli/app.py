@@ -2,7 +2,7 @@
 
 import typer
 
-from fracture_watch.cli import files, model, query, serving, settings
+from fracture_watch.cli import doctor, files, model, query, serving, settings
 
 app = typer.Typer(
     help="Watch a folder of bone radiographs and classify each as fractured or not. "
@@ -18,5 +18,6 @@ app.command()(files.scan)
 app.command()(files.predict)
 app.command()(files.render)
 app.command()(query.results)
+app.command()(doctor.doctor)
 app.add_typer(settings.app, name="config")
 app.add_typer(model.app, name="model")

@@ -1,7 +1,7 @@
 """imagecodecs as a pydicom decoder plug-in: one permissive package for every encapsulated transfer syntax."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import imagecodecs
 import numpy as np
@@ -11,7 +11,9 @@ from pydicom.pixels.common import PhotometricInterpretation
 from pydicom.pixels.decoders.base import DecodeRunner, get_decoder
 
 LABEL = "imagecodecs"
-Frame = NDArray[Any]
+_END_OF_CODESTREAM, _PADDING = b"\xff\xd9", 16
+Frame: TypeAlias = NDArray[Any]
+Decode: TypeAlias = Callable[[bytes, DecodeRunner], Frame]
 
 
 def _jpeg(src: bytes, runner: DecodeRunner) -> Frame:
@@ -29,6 +31,8 @@ def _jpeg_ls(src: bytes, runner: DecodeRunner) -> Frame:
 
 
 def _jpeg_2000(src: bytes, runner: DecodeRunner) -> Frame:
+    if _END_OF_CODESTREAM not in src[-_PADDING:]:  # which some writers leave out and OpenJPEG insists on
+        src += _END_OF_CODESTREAM
     return _undone_colour_transform(np.asarray(imagecodecs.jpeg2k_decode(src)), runner)
 
 
@@ -39,8 +43,10 @@ def _htj2k(src: bytes, runner: DecodeRunner) -> Frame:
 def _rle(src: bytes, runner: DecodeRunner) -> Frame:
     samples, shape = runner.samples_per_pixel, (runner.rows, runner.columns)
     dtype = np.dtype(f"<u{runner.bits_allocated // 8}")
-    data = imagecodecs.dicomrle_decode(src, dtype)
-    planes = np.frombuffer(data, dtype)[: samples * shape[0] * shape[1]].reshape(samples, *shape)
+    size = samples * shape[0] * shape[1]
+    # Segments may say a little too much, by what pads them to an even length; never many times as much.
+    data = imagecodecs.dicomrle_decode(src, dtype, out=2 * size * dtype.itemsize)
+    planes = np.frombuffer(data, dtype)[:size].reshape(samples, *shape)
     return planes[0] if samples == 1 else np.ascontiguousarray(planes.transpose(1, 2, 0))
 
 
@@ -53,7 +59,7 @@ def _undone_colour_transform(frame: Frame, runner: DecodeRunner) -> Frame:
     return frame
 
 
-_DECODE: dict[uid.UID, Callable[[bytes, DecodeRunner], Frame]] = {
+_DECODE: dict[uid.UID, Decode] = {
     uid.JPEGBaseline8Bit: _jpeg,
     uid.JPEGExtended12Bit: _jpeg,
     uid.JPEGLossless: _jpeg,
@@ -66,6 +72,13 @@ _DECODE: dict[uid.UID, Callable[[bytes, DecodeRunner], Frame]] = {
     uid.HTJ2KLosslessRPCL: _htj2k,
     uid.HTJ2K: _htj2k,
     uid.RLELossless: _rle,
+}
+_VERSIONS: dict[Decode, Callable[[], str]] = {
+    _jpeg: imagecodecs.jpeg8_version,
+    _jpeg_ls: imagecodecs.jpegls_version,
+    _jpeg_2000: imagecodecs.jpeg2k_version,
+    _htj2k: imagecodecs.htj2k_version,
+    _rle: imagecodecs.dicomrle_version,
 }
 DECODER_DEPENDENCIES = dict.fromkeys(_DECODE, ("imagecodecs",))  # pydicom's plug-in interface
 
@@ -84,6 +97,12 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytes:
     runner.set_option("planar_configuration", 0)
     runner.set_option("bits_allocated", frame.itemsize * 8)
     return frame.tobytes()
+
+
+def library(syntax: str) -> str | None:
+    """The library that decodes this syntax, with its version; ``None`` where no codec is needed."""
+    decode = _DECODE.get(uid.UID(syntax))
+    return None if decode is None else str(_VERSIONS[decode]())
 
 
 def register() -> None:

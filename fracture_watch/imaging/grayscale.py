@@ -14,6 +14,7 @@ from fracture_watch.records import Pixels
 
 Values = NDArray[np.float64]
 _WORDS = np.arange(65536, dtype=np.uint16)
+_BLOCK = 64  # rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +26,18 @@ class StoredValues:
     signed: bool
     encapsulated: bool
 
-    def of_words(self) -> Values:
-        """The value of every 16-bit word, shape (65536,).
+    def of(self, words: NDArray[np.unsignedinteger]) -> Values:
+        """The values of words as they stand in the pixel data.
 
         Bits outside BitsStored are masked in native data (old files keep overlays there). In encapsulated data
         a lossy codec may overshoot BitsStored, which is clipped.
         """
         low, high = self.limits
         if self.encapsulated and not self.signed:
-            return np.clip(_WORDS.astype(np.float64), low, high)
+            return np.clip(words.astype(np.float64), low, high)
         shift = 0 if self.encapsulated else self.high_bit + 1 - self.bits_stored
-        words = (_WORDS.astype(np.int32) >> shift) & ((1 << self.bits_stored) - 1)
-        return np.where(words > high, words - (1 << self.bits_stored), words).astype(np.float64)
+        bits = (words.astype(np.int64) >> shift) & ((1 << self.bits_stored) - 1)
+        return np.where(bits > high, bits - (1 << self.bits_stored), bits).astype(np.float64)
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -109,15 +110,17 @@ class Chain:
 
     def display(self, stored: Values, low: float, high: float) -> Pixels:
         """Stored values -> 0..255; without a VOI step, modality values ``low``..``high`` span the greys."""
-        values = self.modality(stored)
-        if isinstance(self.voi, Lut):
-            grey = self.voi(values) / ((1 << self.voi.bits) - 1)
-        elif self.voi is not None:
-            grey = self.voi(values)
-        else:
-            grey = (values - low) / (high - low) if high > low else np.zeros_like(values)
-        grey = np.clip(grey, 0, 1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            grey = self._grey(self.modality(stored), low, high)
+        grey = np.clip(np.nan_to_num(grey), 0, 1)  # floats near their limits overflow on the way
         return np.floor((1 - grey if self.inverse else grey) * 255 + 0.5).astype(np.uint8)
+
+    def _grey(self, values: Values, low: float, high: float) -> Values:
+        if isinstance(self.voi, Lut):
+            return self.voi(values) / ((1 << self.voi.bits) - 1)
+        if self.voi is not None:
+            return self.voi(values)
+        return (values - low) / (high - low) if high > low else np.zeros_like(values)
 
     def spread(self, stored: Values) -> tuple[float, float]:
         """Least and greatest modality value of the finite stored values outside the padding."""
@@ -143,16 +146,25 @@ def render(frame: NDArray[Any], stored: StoredValues, chain: Chain) -> Pixels:
     ndarray of uint8, shape (rows, columns)
     """
     if frame.dtype.itemsize > 2:
-        values = frame.astype(np.float64)
-        low, high = chain.spread(values)
-        return chain.display(np.nan_to_num(values, nan=low, posinf=high, neginf=low), low, high)
+        values = _floats(frame) if frame.dtype.kind == "f" else stored.of(frame.view(f"u{frame.itemsize}"))
+        return chain.display(values, *chain.spread(values))
     words = frame.view(f"u{frame.dtype.itemsize}")
     table = _table(words, stored, chain)
-    return table.take(words)
+    shown = np.empty(words.shape, np.uint8)
+    for start in range(0, len(words), _BLOCK):  # `take` makes wide indices of the words: a few rows stay in the cache
+        table.take(words[start : start + _BLOCK], out=shown[start : start + _BLOCK], mode="clip")
+    return shown
+
+
+def _floats(frame: NDArray[np.floating]) -> Values:
+    """Where there is no number, the least one stands; infinities go through the chain as they are."""
+    values = frame.astype(np.float64)
+    finite = values[np.isfinite(values)]
+    return np.nan_to_num(values, nan=finite.min() if finite.size else 0.0, posinf=np.inf, neginf=-np.inf)
 
 
 def _table(words: NDArray[Any], stored: StoredValues, chain: Chain) -> Pixels:
-    values = stored.of_words()
+    values = stored.of(_WORDS)
     if chain.voi is not None:
         return chain.display(values, 0, 0)
     if stored.bits_stored <= 8:  # the full range, as viewers show 8-bit data

@@ -6,11 +6,23 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 
 from fracture_watch.imaging.grayscale import Lut, Window
 from fracture_watch.records import Facts
+
+# Functional groups that decide what is shown of a frame.
+_MACROS = (
+    "PixelMeasuresSequence",
+    "PixelValueTransformationSequence",
+    "FrameVOILUTSequence",
+    "FrameDisplayShutterSequence",
+)
+_TEXT_VRS = ("AE", "AS", "CS", "DA", "DS", "IS", "LO", "LT", "PN", "SH", "ST", "UC", "UI", "UN", "UT")
 
 
 def text(header: Dataset, *keywords: str) -> str | None:
@@ -19,7 +31,7 @@ def text(header: Dataset, *keywords: str) -> str | None:
         value = _get(header, keyword)
         if value is None:
             continue
-        joined = "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value)
+        joined = "\\".join(map(str, value)) if isinstance(value, MultiValue | list) else str(value)
         if joined := joined.strip(" \0"):
             return joined
     return None
@@ -60,33 +72,40 @@ def windows(header: Dataset) -> list[Window]:
 
 def lut(item: Dataset, signed: bool, name: str = "LUT") -> Lut | None:
     """A Modality or VOI LUT item (PS3.3 C.11.1.1, C.11.2.1.1) or a palette; ``None`` where it is unusable."""
-    descriptor = numbers(item, f"{name}Descriptor")
-    if len(descriptor) != 3 or not all(map(math.isfinite, descriptor)):
+    found = descriptor(item, name, signed)
+    if found is None:
         return None
-    count, first, bits = int(descriptor[0]) & 0xFFFF or 65536, int(descriptor[1]), int(descriptor[2])
-    if signed and first > 32767:
-        first -= 65536
-    entries = _lut_entries(_get(item, f"{name}Data"), count, item)
-    if entries is None or not 8 <= bits <= 16:
-        return None
-    return Lut(first, entries.astype(np.uint16), min(bits, entries.itemsize * 8))
+    count, first, bits = found
+    entries = words(item, f"{name}Data", 2)
+    if len(entries) == (count + 1) // 2 < count:  # one byte an entry, two in each word
+        entries, bits = words(item, f"{name}Data", 1), 8
+    return Lut(first, entries[:count].astype(np.uint16), bits) if len(entries) >= count else None
 
 
-def _lut_entries(data: Any, count: int, item: Dataset) -> "np.ndarray[Any, np.dtype[np.unsignedinteger]] | None":
-    """The entries, in the size that they are stored in."""
-    values: np.ndarray[Any, np.dtype[np.unsignedinteger]]
-    if isinstance(data, bytes):
-        if len(data) in (count, count + count % 2):  # one byte an entry
-            return np.frombuffer(data[:count], np.uint8)
-        order = "<" if item.original_encoding[1] is not False else ">"
-        values = np.frombuffer(data[: len(data) // 2 * 2], f"{order}u2").astype(np.uint16)
-    elif isinstance(data, MultiValue | list):
-        values = (np.array(list(data), dtype=np.int64) & 0xFFFF).astype(np.uint16)
-        if len(values) == (count + 1) // 2 and len(values) < count:  # two 8-bit entries packed in each word
-            values = values.astype("<u2").view(np.uint8)[:count]
+def descriptor(item: Dataset, name: str, signed: bool) -> tuple[int, int, int] | None:
+    """Number of entries, first value mapped, bits of an entry; ``None`` where they make no sense."""
+    values = numbers(item, f"{name}Descriptor")
+    if len(values) != 3 or not all(map(math.isfinite, values)):
+        return None
+    count, first, bits = int(values[0]) & 0xFFFF or 65536, int(values[1]), int(values[2])
+    if not 8 <= bits <= 16:
+        return None
+    return count, (first - 65536 if signed and first > 32767 else first), bits
+
+
+def words(item: Dataset, keyword: str, size: int) -> NDArray[np.unsignedinteger]:
+    """The values of an OW or US element in words of ``size`` bytes; empty where it is absent or broken."""
+    data = _get(item, keyword)
+    order = ">" if item.original_encoding[1] is False else "<"
+    if isinstance(data, MultiValue | list | int):
+        pairs = (np.atleast_1d(np.array(data, dtype=np.int64)) & 0xFFFF).astype(np.uint16)
+    elif isinstance(data, bytes):
+        if size == 1 and order == "<":
+            return np.frombuffer(data, np.uint8)
+        pairs = np.frombuffer(data[: len(data) // 2 * 2], f"{order}u2").astype(np.uint16)
     else:
-        return None
-    return values[:count] if len(values) >= count else None
+        pairs = np.empty(0, np.uint16)
+    return pairs if size == 2 else pairs.astype("<u2").view(np.uint8)
 
 
 def facts(header: Dataset) -> Facts:
@@ -100,9 +119,9 @@ def facts(header: Dataset) -> Facts:
         sop_instance_uid=text(header, "SOPInstanceUID"),
         accession_number=text(header, "AccessionNumber"),
         modality=text(header, "Modality"),
-        body_part=text(header, "BodyPartExamined"),
+        body_part=text(header, "BodyPartExamined") or _meaning(header, "AnatomicRegionSequence"),
         laterality=text(header, "ImageLaterality", "Laterality"),
-        view_position=text(header, "ViewPosition"),
+        view_position=text(header, "ViewPosition") or _meaning(header, "ViewCodeSequence"),
         study_date=_date(text(header, "StudyDate")),
         rows=integer(header, "Rows"),
         columns=integer(header, "Columns"),
@@ -110,11 +129,39 @@ def facts(header: Dataset) -> Facts:
     )
 
 
+def of_frame(header: Dataset, frame: int) -> Dataset:
+    """The header as it counts for one frame: enhanced objects keep values in functional groups (PS3.3 C.7.6.16)."""
+    groups = items(header, "SharedFunctionalGroupsSequence")[:1]
+    groups += items(header, "PerFrameFunctionalGroupsSequence")[frame : frame + 1]
+    macros = [item for group in groups for keyword in _MACROS for item in items(group, keyword)[:1]]
+    if not macros:
+        return header
+    merged = Dataset()
+    for part in (header, *macros):
+        merged.update(part)
+    return merged
+
+
 def _get(header: Dataset, keyword: str) -> Any:
     try:
         return header.get(keyword)
-    except Exception:  # noqa: BLE001  pydicom raises many kinds on broken values; to us the value is just not there
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001  pydicom raises many kinds on broken values, at the first of several
+        return _undecoded(header, keyword)
+
+
+def _undecoded(header: Dataset, keyword: str) -> list[str] | None:
+    """The values of a text element as they stand in the file; of any other, nothing can be said."""
+    element = header.get_item(tag_for_keyword(keyword) or 0)
+    if not isinstance(element, RawDataElement) or element.VR not in (None, *_TEXT_VRS) or element.value is None:
         return None
+    return [part.strip(" \0") for part in element.value.decode("latin-1").split("\\")]
+
+
+def _meaning(header: Dataset, keyword: str) -> str | None:
+    """What a code sequence says in words."""
+    return next((text(item, "CodeMeaning") for item in items(header, keyword)), None)
 
 
 def _float(value: Any) -> float:

@@ -37,8 +37,20 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which DICOM files the model is for. An empty set means any; a missing value is accepted and noted."""
+    """Which DICOM files the model is for, in capitals. An empty set means any; a missing value is accepted."""
 
     modalities: frozenset[str] = frozenset()
     body_parts: frozenset[str] = frozenset()
     on_mismatch: Literal["reject", "flag"] = "reject"
+
+    def has_modality(self, value: str | None) -> bool:
+        """Whether the model is for this Modality."""
+        return not value or not self.modalities or value.upper() in self.modalities
+
+    def has_body_part(self, value: str | None) -> bool:
+        """Whether the model is for this body part. Devices write LEFT HAND or HAND_PA: to contain one is enough."""
+        return not value or not self.body_parts or any(_letters(part) in _letters(value) for part in self.body_parts)
+
+
+def _letters(value: str) -> str:
+    return "".join(character for character in value.upper() if character.isalpha())

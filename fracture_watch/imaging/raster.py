@@ -35,40 +35,65 @@ class RasterImage:
                 warnings.simplefilter("ignore")  # Pillow's bomb warning: the limit below is ours
                 image = Image.open(io.BytesIO(content), formats=_FORMATS)
                 limits.check_pixels(image.height, image.width)
-                self.notes: tuple[str, ...] = _notes(image)
-                self._pixels = _displayed(image)
+                self._notes = _notes(image)
+                self._pixels = self._displayed(image)
         except Image.DecompressionBombError as error:
             raise TooLarge(f"the picture declares too many pixels: {error}") from error
         except UnidentifiedImageError as error:
             raise Corrupt("the first bytes are a picture's, but the rest is not readable as one") from error
         except _BROKEN as error:
-            kind = Truncated if "truncated" in str(error).lower() or _is_cut_off_webp(content) else Corrupt
+            kind = Truncated if "truncated" in str(error).lower() or _is_cut_off(content) else Corrupt
             raise kind(f"the picture cannot be decoded: {error}; send it again from its source") from error
         self.facts = Facts(rows=self._pixels.shape[0], columns=self._pixels.shape[1])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was unusual but handled."""
+        return tuple(self._notes)
 
     def pixels(self, frame: int) -> Pixels:
         """Display values, uint8, shape (rows, columns) or (rows, columns, 3)."""
         return self._pixels
 
+    def _displayed(self, image: Image.Image) -> Pixels:
+        white_is_zero = getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0
+        image = self._upright(image)
+        if image.mode.startswith("I;16"):
+            shown = _scaled_from_16_bit(np.asarray(image))
+            return 255 - shown if white_is_zero else shown  # Pillow inverts such TIFF up to 8 bit
+        if image.mode in ("I", "F"):
+            return _stretched(np.asarray(image, dtype=np.float64))
+        return _rgb_or_grey(image)
 
-def _notes(image: Image.Image) -> tuple[str, ...]:
+    def _upright(self, image: Image.Image) -> Image.Image:
+        image.load()  # what is wrong with the picture itself is found here
+        try:
+            return ImageOps.exif_transpose(image)
+        except _BROKEN:
+            self._notes.append("broken Exif data ignored")
+            return image
+
+
+def _notes(image: Image.Image) -> list[str]:
+    if image.format == "TIFF":  # which has no count; to follow all its pages may take minutes
+        try:
+            image.seek(1)
+        except EOFError:
+            return []
+        image.seek(0)
+        return ["first of several images in the file"]
     count = getattr(image, "n_frames", 1)
-    return (f"first of {count} images in the file",) if count > 1 else ()
+    return [f"first of {count} images in the file"] if count > 1 else []
 
 
-def _is_cut_off_webp(content: bytes) -> bool:
-    """Of which Pillow only says that it has no decoder."""
-    return content[8:12] == b"WEBP" and int.from_bytes(content[4:8], "little") + 8 > len(content)
+def _is_cut_off(content: bytes) -> bool:
+    """Where Pillow only says that it cannot read it."""
+    if content[8:12] == b"WEBP":
+        return int.from_bytes(content[4:8], "little") + 8 > len(content)
+    return content[:2] == b"\xff\xd8" and b"\xff\xd9" not in content[-65536:]
 
 
-def _displayed(image: Image.Image) -> Pixels:
-    white_is_zero = getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        shown = _scaled_from_16_bit(np.asarray(image))
-        return 255 - shown if white_is_zero else shown  # Pillow inverts such TIFF up to 8 bit
-    if image.mode in ("I", "F"):
-        return _stretched(np.asarray(image, dtype=np.float64))
+def _rgb_or_grey(image: Image.Image) -> Pixels:
     mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
     if image.has_transparency_data:
         rgba = image.convert("RGBA")

@@ -3,8 +3,10 @@
 import contextlib
 import hashlib
 import multiprocessing
+import os
 import resource
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
@@ -155,10 +157,15 @@ class Decoding:
 
 
 def _start_worker(memory_mb: int) -> None:
-    """Limit memory, and leave Ctrl-C to the parent."""
+    """Limit memory, leave Ctrl-C to the parent, and keep what native codecs print out of the log."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from PIL import Image
+
     from fracture_watch.imaging import dicom, raster  # noqa: F401  imported now, so that the limit is counted from here
 
+    Image.MAX_IMAGE_PIXELS = None  # imaging.max_pixels counts here
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stderr.fileno())
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     except OSError:

@@ -119,6 +119,22 @@ class Database:
         log.warning("the database is migrated from schema %s; a copy of the old one is %s", revision, copy)
 
 
+def look_at(path: Path) -> str:
+    """What an SQLite file holds, without changing it.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        If it is damaged or none of ours.
+    """
+    with _named(str(path)), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        ((verdict,),) = connection.execute("PRAGMA quick_check(1)")
+        if verdict != "ok":
+            raise DatabaseUnavailable(f"the database {path} is damaged ({verdict}); restore a backup of it")
+        ((count,),) = connection.execute("SELECT count(*) FROM file")
+    return f"sound, {count:,} files recorded"
+
+
 def _use_real_transactions(engine: Engine) -> None:
     """SQLite: WAL, full fsync, foreign keys; transactions begin when we say so, writers with the lock."""
 

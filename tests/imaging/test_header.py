@@ -8,7 +8,7 @@ from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from fracture_watch.imaging.grayscale import Window
-from fracture_watch.imaging.header import facts, integer, items, lut, number, numbers, text, windows
+from fracture_watch.imaging.header import facts, integer, items, lut, number, numbers, of_frame, text, windows
 from fracture_watch.records import Facts
 from tests.dicoms import derived_uid, dicom
 
@@ -147,3 +147,97 @@ def test_the_first_mapped_value_is_signed_where_the_input_is(signed, first):
 )
 def test_an_unusable_lut_is_none(descriptor, data):
     assert lut(lut_item(descriptor, data), False) is None
+
+
+# --- Enhanced objects
+
+
+def item(**elements) -> Dataset:
+    made = Dataset()
+    for keyword, value in elements.items():
+        setattr(made, keyword, value)
+    return made
+
+
+def enhanced() -> Dataset:
+    shared = item(
+        PixelMeasuresSequence=[item(PixelSpacing=[0.2, 0.1])],
+        FrameVOILUTSequence=[item(WindowCenter=10, WindowWidth=20)],
+    )
+    second = item(
+        FrameVOILUTSequence=[item(WindowCenter=50, WindowWidth=60, VOILUTFunction="SIGMOID")],
+        PixelValueTransformationSequence=[item(RescaleSlope=3, RescaleIntercept=-4)],
+    )
+    return header(SharedFunctionalGroupsSequence=[shared], PerFrameFunctionalGroupsSequence=[item(), second])
+
+
+def test_a_frame_without_a_group_of_its_own_takes_the_shared_one():
+    first = of_frame(enhanced(), 0)
+    assert (windows(first), number(first, "RescaleSlope")) == ([Window(10, 20)], None)
+    assert numbers(first, "PixelSpacing") == [0.2, 0.1]
+
+
+def test_a_frame_takes_its_own_group_before_the_shared_one():
+    second = of_frame(enhanced(), 1)
+    assert windows(second) == [Window(50, 60, "SIGMOID")]
+    assert (number(second, "RescaleSlope"), number(second, "RescaleIntercept")) == (3, -4)
+
+
+def test_the_header_itself_is_left_as_it_is():
+    given = enhanced()
+    of_frame(given, 1)
+    assert "WindowCenter" not in given
+
+
+def test_a_classic_header_is_the_same_for_every_frame():
+    given = header(WindowCenter=1, WindowWidth=2)
+    assert of_frame(given, 5) is given
+
+
+# --- Broken values
+
+
+def test_the_sound_ones_of_several_numbers_are_kept():
+    broken = with_raw(0x00281050, "DS", b"abc\\40 ")
+    assert numbers(broken, "WindowCenter")[1:] == [40.0]
+    assert number(broken, "WindowCenter") is None
+
+
+def test_a_text_window_is_invalid_and_the_next_one_is_not():
+    broken = with_raw(0x00281050, "DS", b"soft\\40")
+    broken.WindowWidth = [100, 200]
+    assert [window.valid for window in windows(broken)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("charset", "raw", "expected"),
+    [
+        (None, "Knöchel".encode("latin-1"), "Knöchel"),
+        ("ISO_IR 192", "Knöchel 手".encode(), "Knöchel 手"),
+        ("GB18030", "踝关节".encode("gb18030"), "踝关节"),
+        ("ISO_IR 100", "Knöchel".encode("latin-1"), "Knöchel"),
+        ("\\ISO 2022 IR 87", b"\x1b$B<j\x1b(B", "手"),
+        ("ISO_IR 13", "ｱｼ".encode("shift_jis"), "ｱｼ"),
+        ("ISO_IR 192", "Knöchel".encode("latin-1"), "Kn\ufffdchel"),
+        ("no such set", b"Ankle", "Ankle"),
+    ],
+    ids=["undeclared Latin-1", "UTF-8", "GB18030", "Latin-1", "ISO 2022", "katakana", "wrongly declared", "unknown"],
+)
+def test_text_is_read_in_the_character_set_that_the_file_states(charset, raw, expected):
+    marker = b"PLACEHOLDER-OF-THE-TEXT"[: len(raw) + len(raw) % 2].ljust(len(raw) + len(raw) % 2, b"-")
+    elements = {"PatientID": marker.decode()} | ({"SpecificCharacterSet": charset} if charset else {})
+    content = dicom(PIXELS, **elements).replace(marker, raw.ljust(len(marker)))
+    assert facts(dcmread(io.BytesIO(content))).patient_id == expected
+
+
+def test_coded_region_and_view_stand_in_for_plain_ones():
+    given = header(
+        BodyPartExamined=None,
+        AnatomicRegionSequence=[item(CodeMeaning="Ankle joint")],
+        ViewCodeSequence=[item(CodeMeaning="lateral")],
+    )
+    assert (facts(given).body_part, facts(given).view_position) == ("Ankle joint", "lateral")
+
+
+def test_a_date_that_is_none_is_absent():
+    assert facts(header(StudyDate="20241399")).study_date is None

@@ -1,4 +1,5 @@
 import io
+import struct
 import zlib
 
 import numpy as np
@@ -155,7 +156,8 @@ def test_the_first_of_several_images_is_taken_and_noted(kind, options):
     others = [Image.fromarray(255 - SMOOTH), Image.fromarray(SMOOTH[::-1])]
     image = RasterImage(saved(Image.fromarray(SMOOTH), kind, save_all=True, append_images=others, **options), Limits())
     assert same(image.pixels(0), SMOOTH)
-    assert (image.frames, image.notes) == (1, ("first of 3 images in the file",))
+    count = "several" if kind == "TIFF" else "3"  # a TIFF has no count
+    assert (image.frames, image.notes) == (1, (f"first of {count} images in the file",))
 
 
 def test_a_single_image_needs_no_note():
@@ -227,3 +229,18 @@ def test_whatever_bytes_are_damaged_the_answer_is_a_picture_or_a_reason(kind, da
         assert error.detail
     else:
         assert pixels.dtype == np.uint8
+
+
+def test_broken_exif_data_are_ignored_and_noted():
+    png = saved(Image.fromarray(SMOOTH), "PNG")
+    noise = bytes(range(40))
+    chunk = struct.pack(">I", len(noise)) + b"eXIf" + noise + struct.pack(">I", zlib.crc32(b"eXIf" + noise))
+    image = RasterImage(png[:33] + chunk + png[33:], Limits())
+    assert same(image.pixels(0), SMOOTH)
+    assert image.notes == ("broken Exif data ignored",)
+
+
+def test_a_jpeg_that_is_cut_in_its_header_is_truncated():
+    jpeg = saved(Image.fromarray(SMOOTH), "JPEG")
+    with pytest.raises(errors.Truncated):
+        RasterImage(jpeg[:100], Limits())

@@ -1,0 +1,142 @@
+"""``doctor``: whether this machine can do the work, and why not."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, say, say_json
+
+if TYPE_CHECKING:
+    from fracture_watch.config import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at: whether it is well, and what is to be said of it."""
+
+    part: str
+    name: str
+    ok: bool
+    detail: str
+
+
+def doctor(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
+    """Look at codecs, model, database, folders and disk; nothing is started and nothing is changed."""
+    from fracture_watch.config import load_settings
+
+    settings = load_settings(config)
+    checks = [check for look in (_codecs, _model, _database, _folders, _workers) for check in look(settings)]
+    if as_json:
+        say_json({"checks": [asdict(check) for check in checks]})
+    else:
+        _show(checks)
+    if not all(check.ok for check in checks):
+        raise typer.Exit(1)
+
+
+def _codecs(settings: "Settings") -> Iterator[Check]:
+    from fracture_watch.imaging.probes import probe
+
+    for found in probe():
+        detail = found.decoder if found.problem is None else f"{found.decoder}: {found.problem}"
+        yield Check("codec", found.syntax, found.problem is None, detail)
+
+
+def _model(settings: "Settings") -> Iterator[Check]:
+    def loaded() -> str:
+        import torch
+
+        from fracture_watch.model import load_classifier
+
+        model = settings.model
+        card = load_classifier(model.weights, threshold=model.threshold, device=model.device).card
+        facts = f"{card.name} {card.version} ({card.facts.id}), threshold {card.threshold.value}"
+        return f"{facts}; torch {torch.__version__} with {torch.get_num_threads()} threads"
+
+    yield _tried("model", str(settings.model.weights), loaded)
+
+
+def _database(settings: "Settings") -> Iterator[Check]:
+    from fracture_watch import assembly
+    from fracture_watch.results.database import look_at
+
+    def looked_at() -> str:
+        path = assembly.database_path(settings)
+        return look_at(path) if path.exists() else writable(path)
+
+    yield _tried("database", settings.database.url, looked_at)
+
+
+def _folders(settings: "Settings") -> Iterator[Check]:
+    from fracture_watch.intake.mounts import network_type
+
+    inbox, filing = settings.inbox, settings.filing
+
+    def watched() -> str:
+        kind = network_type(inbox.path)
+        if inbox.polling == "always" or (inbox.polling == "auto" and kind):
+            why = f"it lies on {kind}" if kind else "inbox.polling is always"
+            return f"{writable(inbox.path)}; listed every second, because {why}"
+        return f"{writable(inbox.path)}; watched by events, listed every {inbox.rescan_seconds:g} s"
+
+    yield _tried("folder", "inbox.path", watched)
+    for key in ("processed_dir", "quarantine_dir", "artefacts_dir"):
+        path: Path = getattr(filing, key)
+        yield _tried("folder", f"filing.{key}", partial(writable, path))
+
+
+def _workers(settings: "Settings") -> Iterator[Check]:
+    from fracture_watch import assembly
+
+    cores = assembly.cores()
+    count = settings.imaging.workers or cores
+    yield Check(
+        "workers",
+        "imaging.workers",
+        True,
+        f"{count} decoding processes on {cores} cores, {settings.imaging.memory_mb} MiB and "
+        f"{settings.imaging.timeout_seconds:g} s a file",
+    )
+
+
+def _tried(part: str, name: str, look: Callable[[], str]) -> Check:
+    """What ``look`` says; what stops it is the finding."""
+    from fracture_watch.errors import FractureWatchError
+
+    try:
+        return Check(part, name, True, look())
+    except FractureWatchError as error:
+        return Check(part, name, False, error.detail)
+    except OSError as error:
+        return Check(part, name, False, f"{error.filename}: {error.strerror}")
+
+
+def writable(folder: Path) -> str:
+    """Where it is and how much room it has; a folder that is not there yet is made at the first start."""
+    place = folder
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(13, "is no folder that can be written to; change its owner or the setting", str(place))
+    free = shutil.disk_usage(place).free / 1e9
+    return f"{folder}{'' if place == folder else ' can be made'}, {free:,.1f} GB free"
+
+
+def _show(checks: list[Check]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("", "part", "what", "finding", box=None)
+    for check in checks:
+        mark = Text("ok", "green") if check.ok else Text("FAIL", "bold red")
+        table.add_row(mark, check.part, Text(check.name), Text(check.detail))
+    Console(width=None if Console().is_terminal else 160).print(table)
+    broken = sum(not check.ok for check in checks)
+    say("Everything is well." if not broken else f"{broken} of {len(checks)} checks found something.")

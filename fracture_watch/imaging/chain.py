@@ -1,0 +1,56 @@
+"""A header -> the grayscale steps that it asks for, and what was unusual about them."""
+
+from dataclasses import replace
+
+import numpy as np
+from pydicom import Dataset
+
+from fracture_watch.imaging.grayscale import Chain, Lut, StoredValues, Window
+from fracture_watch.imaging.header import items, lut, number, text, windows
+
+
+def chain_of(header: Dataset, stored: StoredValues, inverse: bool) -> tuple[Chain, tuple[str, ...]]:
+    """The first usable transformation of each step; ``inverse`` is what the photometric interpretation says."""
+    slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
+    luts = [lut(item, stored.signed) for item in items(header, "ModalityLUTSequence")]
+    chain = Chain(
+        slope=slope or 1.0,
+        intercept=intercept or 0.0,
+        modality_lut=next((table for table in luts if table), None),
+        inverse=inverse or (text(header, "PresentationLUTShape") or "").upper() == "INVERSE",
+        padding=_padding(header, stored),
+    )
+    notes = ["RescaleSlope 0 ignored"] if slope == 0 and chain.modality_lut is None else []
+    if luts and chain.modality_lut is None:
+        notes.append("invalid Modality LUT ignored")
+    least = chain.modality(np.array(stored.limits, dtype=np.float64)).min()
+    voi, more = _voi(header, signed=bool(least < 0))
+    return replace(chain, voi=voi), (*notes, *more)
+
+
+def _voi(header: Dataset, signed: bool) -> tuple[Window | Lut | None, tuple[str, ...]]:
+    tables = [lut(item, signed) for item in items(header, "VOILUTSequence")]
+    pairs = windows(header)
+    choices: list[Window | Lut] = [table for table in tables if table] + [pair for pair in pairs if pair.valid]
+    broken = len(tables) + len(pairs) - len(choices)
+    notes = [f"{broken} invalid window or VOI LUT ignored"] if broken else []
+    if not choices:
+        return None, (*notes, "no window: shown from least to greatest value")
+    if len(choices) > 1:
+        chosen = "VOI LUT" if isinstance(choices[0], Lut) else "window"
+        notes.append(f"first {chosen} of {len(choices)} VOI transformations")
+    return choices[0], tuple(notes)
+
+
+def _padding(header: Dataset, stored: StoredValues) -> tuple[float, float] | None:
+    """The range of PS3.3 C.7.5.1.1.2; its ends are read as the pixels are, whatever VR they were written with."""
+    for kind in ("", "Float", "DoubleFloat"):
+        value = number(header, f"{kind}PixelPaddingValue")
+        if value is None:
+            continue
+        limit = number(header, f"{kind}PixelPaddingRangeLimit")
+        ends = [value, value if limit is None else limit]
+        if stored.bits_stored <= 16:
+            ends = stored.of(np.array([int(end) & 0xFFFF for end in ends], np.uint16)).tolist()
+        return min(ends), max(ends)
+    return None

@@ -1,0 +1,118 @@
+"""Bytes -> pydicom's Dataset, whatever is missing or broken around it, and never more memory than the limits allow."""
+
+import io
+import logging
+import struct
+import zlib
+
+from pydicom import Dataset, dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import FileMetaDataset
+from pydicom.filereader import read_dataset, read_preamble
+from pydicom.tag import BaseTag
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from fracture_watch.errors import Corrupt, FractureWatchError, Truncated
+from fracture_watch.imaging.header import text
+from fracture_watch.imaging.limits import Limits
+
+_ITEMS = b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"  # the item tag in either byte order
+_MOST_ITEMS = 50_000
+_UNDEFINED = 0xFFFFFFFF
+
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # what it would log becomes a detail or a note here
+
+
+def parse(content: bytes, limits: Limits) -> Dataset:
+    """A whole DICOM file, with or without preamble and File Meta; ``file_meta.TransferSyntaxUID`` is always there.
+
+    Raises
+    ------
+    Truncated, Corrupt, TooLarge
+    """
+    try:
+        header = _read(content, limits)
+    except FractureWatchError:
+        raise
+    except (EOFError, struct.error) as error:
+        raise Truncated(f"the DICOM file ends in the middle of an element: {error}; send it again") from error
+    except RecursionError as error:
+        raise Corrupt("the DICOM sequences are nested too deeply to be real") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # pydicom raises many kinds on broken headers
+        raise Corrupt(f"the DICOM header cannot be read: {error}") from error
+    _check_elements(header)
+    if text(header.file_meta, "TransferSyntaxUID") is None:
+        header.file_meta.TransferSyntaxUID = _syntax_found(header)
+    return header
+
+
+def _check_elements(header: Dataset) -> None:
+    """Pydicom returns what there is of an element that is cut off, and says nothing."""
+    for element in header.elements():
+        if isinstance(element, RawDataElement) and element.length != _UNDEFINED:
+            found = len(element.value or b"")
+            if found < element.length:
+                raise Truncated(
+                    f"the file ends inside the element {element.tag}: {found:,} of {element.length:,} bytes are there; "
+                    "send it again"
+                )
+
+
+def _check_items(content: bytes) -> None:
+    """A million empty items fit in 8 MB and keep pydicom busy for a minute."""
+    count = max(content.count(item) for item in _ITEMS)
+    if count > _MOST_ITEMS:
+        raise Corrupt(f"the file has {count:,} sequence items or fragments, more than a radiograph can have")
+
+
+def _read(content: bytes, limits: Limits) -> Dataset:
+    _check_items(content)
+    file = io.BytesIO(content)
+    read_preamble(file, force=True)
+    # The same reading that `dcmread` begins with: a hostile file must not show one syntax here and another there.
+    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=_behind_file_meta)
+    if text(meta, "TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        inflated = _inflated(content[file.tell() :], limits)
+        _check_items(inflated)
+        header = read_dataset(io.BytesIO(inflated), is_implicit_VR=False, is_little_endian=True)
+        header.file_meta = FileMetaDataset(meta)
+        return header
+    header = dcmread(io.BytesIO(content), force=True)
+    if len(header) == 0:  # what pydicom makes of pixel data without their delimiter; the facts are still there
+        header = dcmread(io.BytesIO(content), force=True, stop_before_pixels=True)
+    return header
+
+
+def _behind_file_meta(tag: BaseTag, vr: str | None, length: int) -> bool:
+    return tag.group != 2
+
+
+def _syntax_found(header: Dataset) -> UID:
+    """PS3.10 wants it stated; what was written without it is encoded in one of the three plain ways."""
+    implicit, little = header.original_encoding
+    if little is False:
+        return ExplicitVRBigEndian
+    return ExplicitVRLittleEndian if implicit is False else ImplicitVRLittleEndian
+
+
+def _inflated(data: bytes, limits: Limits) -> bytes:
+    """Inflate a data set (PS3.5 A.5) in steps: `dcmread` would inflate it whole, however large it becomes."""
+    inflater, pending, inflated = zlib.decompressobj(-zlib.MAX_WBITS), data, bytearray()
+    try:
+        while pending and not inflater.eof:
+            inflated += inflater.decompress(pending, 1 << 20)
+            limits.check_bytes(len(inflated))
+            pending = inflater.unconsumed_tail
+    except zlib.error as error:
+        raise Corrupt(f"the deflated data set cannot be inflated: {error}; send the file again") from error
+    if not inflater.eof:
+        raise Truncated("the deflated data set ends too early; send the file again")
+    return bytes(inflated)

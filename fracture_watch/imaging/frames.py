@@ -1,0 +1,143 @@
+"""Pixel data -> the samples of one frame, after every check that needs no decoder."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.encaps import get_frame
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import UID, ExplicitVRBigEndian, RLELossless
+
+from fracture_watch.errors import Corrupt, Truncated
+from fracture_watch.imaging import codecs, streams
+from fracture_watch.imaging.grayscale import StoredValues
+from fracture_watch.imaging.header import integer
+from fracture_watch.imaging.limits import Limits
+from fracture_watch.imaging.streams import Frame
+
+_BITS = {"PixelData": (1, 8, 16, 32), "FloatPixelData": (32,), "DoubleFloatPixelData": (64,)}
+PIXELS = tuple(_BITS)
+_ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+
+
+class Frames:
+    """The frames of a file whose header is sound.
+
+    Parameters
+    ----------
+    header : Dataset
+        With one of ``PIXELS``.
+    photometric : str
+        PhotometricInterpretation, one that is known here.
+    limits : Limits
+
+    Raises
+    ------
+    Corrupt, TooLarge, Truncated
+    """
+
+    def __init__(self, header: Dataset, photometric: str, limits: Limits) -> None:
+        self._header = header
+        self._photometric = photometric
+        self._keyword = next(keyword for keyword in PIXELS if keyword in header)
+        self._syntax = UID(header.file_meta.TransferSyntaxUID)
+        # Only integers can be compressed (PS3.5 8.1.2).
+        self._encapsulated = self._syntax.is_encapsulated and self._keyword == "PixelData"
+        self.frame = self._declared()
+        limits.check_pixels(self.frame.rows, self.frame.columns)
+        self.count = max(1, integer(header, "NumberOfFrames") or 1)
+        self.stored = self._stored_values()
+        if self._encapsulated:
+            self._check_fragments()
+        else:
+            self._check_length()
+
+    def words(self, number: int) -> NDArray[Any]:
+        """A grey frame as it stands in the file, shape (rows, columns): the table reads it, so nothing is masked."""
+        rows, columns, bits = self.frame.rows, self.frame.columns, self.frame.bits
+        # Bytes in big-endian words come in another order, which pydicom knows.
+        sizes = (16,) if self._syntax == ExplicitVRBigEndian else (8, 16)
+        if self._encapsulated or self._keyword != "PixelData" or bits not in sizes:
+            return self._decoded(number, raw=True)
+        order = ">" if self._syntax == ExplicitVRBigEndian else "<"
+        start = number * rows * columns * bits // 8
+        words = np.frombuffer(self._header.PixelData, f"{order}u{bits // 8}", rows * columns, start)
+        return words.astype(words.dtype.newbyteorder("="), copy=False).reshape(rows, columns)
+
+    def colors(self, number: int) -> NDArray[Any]:
+        """A colour frame as RGB, shape (rows, columns, 3); palette indices as they are, shape (rows, columns)."""
+        return self._decoded(number, raw=False)
+
+    def _decoded(self, number: int, *, raw: bool) -> NDArray[Any]:
+        if self._encapsulated:
+            self._check_stream(number)
+        decoder = get_decoder(self._syntax)
+        array, _ = decoder.as_array(
+            self._header,
+            index=number,
+            raw=raw,
+            decoding_plugin=codecs.LABEL if codecs.LABEL in decoder.available_plugins else "",
+            # Grey words keep all their bits: the table reads those that count, and clips where pydicom would wrap.
+            correct_unused_bits=not raw,  # type: ignore[arg-type]  # pydicom declares its options without Unpack
+        )
+        return array
+
+    def _check_stream(self, number: int) -> None:
+        tables = (self._header.get(f"ExtendedOffsetTable{suffix}") for suffix in ("", "Lengths"))
+        offsets, lengths = tables
+        encoded = get_frame(
+            self._header.PixelData,
+            number,
+            number_of_frames=self.count,
+            extended_offsets=(offsets, lengths) if offsets and lengths else None,
+        )
+        streams.check(encoded, self._syntax, self.frame)
+
+    def _declared(self) -> Frame:
+        gray = self._photometric in ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+        samples = integer(self._header, "SamplesPerPixel")
+        if samples not in (None, 1 if gray else 3):
+            raise Corrupt(
+                f"PhotometricInterpretation {self._photometric} and SamplesPerPixel {samples} contradict each other"
+            )
+        rows, columns = (integer(self._header, keyword) or 0 for keyword in ("Rows", "Columns"))
+        if rows < 1 or columns < 1:
+            raise Corrupt(f"the image is {rows} rows x {columns} columns")
+        return Frame(rows, columns, 1 if gray else 3, integer(self._header, "BitsAllocated") or 0)
+
+    def _stored_values(self) -> StoredValues:
+        allocated = self.frame.bits
+        stored = integer(self._header, "BitsStored") or allocated
+        high = integer(self._header, "HighBit")
+        high = stored - 1 if high is None else high
+        if not 1 <= stored <= allocated or not stored - 1 <= high < allocated:
+            raise Corrupt(f"BitsAllocated {allocated}, BitsStored {stored} and HighBit {high} contradict each other")
+        if allocated not in _BITS[self._keyword]:
+            raise Corrupt(f"BitsAllocated {allocated} is none that {self._keyword} may have ({_BITS[self._keyword]})")
+        signed = integer(self._header, "PixelRepresentation") == 1
+        # RLE packs the words as they stand, so they are read like native ones.
+        return StoredValues(stored, high, signed, self._encapsulated and self._syntax != RLELossless)
+
+    def _check_length(self) -> None:
+        element = self._header[self._keyword]
+        if element.is_undefined_length:
+            raise Corrupt(f"the pixel data are compressed, but the header states {self._syntax.name}")
+        frame, found = self.frame, len(element.value or b"")
+        bits = frame.rows * frame.columns * frame.samples * self.count * frame.bits
+        if self._photometric == "YBR_FULL_422":
+            bits = bits * 2 // 3
+        if found < -(-bits // 8):
+            raise Truncated(
+                f"the pixel data are {found:,} bytes, but the header declares {-(-bits // 8):,}; send the file again"
+            )
+
+    def _check_fragments(self) -> None:
+        """Every fragment has to end inside the pixel data (PS3.5 A.4)."""
+        data, position = self._header.PixelData or b"", 0
+        while position < len(data):
+            if data[position : position + 4] not in (_ITEM, _DELIMITER):
+                raise Corrupt(f"byte {position:,} of the compressed pixel data is no fragment's beginning")
+            position += 8 + int.from_bytes(data[position + 4 : position + 8], "little")
+        if position > len(data):
+            raise Truncated("the last fragment of the compressed pixel data is cut off; send the file again")

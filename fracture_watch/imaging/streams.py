@@ -1,0 +1,120 @@
+"""What a compressed frame says of itself, held to the data set before a decoder takes memory for it."""
+
+from dataclasses import dataclass
+
+from pydicom.uid import UID, JPEG2000TransferSyntaxes, RLELossless
+
+from fracture_watch.errors import Corrupt, Truncated
+
+_END = b"\xff\xd9"  # EOI
+_TAIL = 65536  # bytes at the end that are searched for it, since some writers pad
+_SOC_SIZ, _SOT = b"\xff\x4f\xff\x51", b"\xff\x90"
+_NO_FRAME_HEADER = frozenset((0xC4, 0xC8, 0xCC))  # DHT, JPG and DAC stand among the SOF markers C0 to CF
+_BASELINE, _EXTENDED, _LOSSLESS, _JPEG_LS_FRAME_HEADER = 0xC0, 0xC1, 0xC3, 0xF7
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Size of one frame; ``bits`` is per sample."""
+
+    rows: int
+    columns: int
+    samples: int
+    bits: int
+
+    def __str__(self) -> str:
+        samples = "" if self.samples == 1 else f" with {self.samples} samples"
+        return f"{self.rows} rows x {self.columns} columns{samples} at {self.bits} bit"
+
+
+def check(encoded: bytes, syntax: UID, header: Frame) -> None:
+    """Hold one compressed frame to the data set, whose ``bits`` are BitsAllocated.
+
+    Raises
+    ------
+    Corrupt
+        If the two contradict each other.
+    Truncated
+        If the frame does not reach its own end. Decoders fill the rest with grey and say nothing.
+    """
+    if syntax == RLELossless:
+        _check_rle(encoded, header)
+        return
+    jpeg_2000 = syntax in JPEG2000TransferSyntaxes
+    stated = _jpeg_2000(encoded) if jpeg_2000 else _jpeg(encoded)
+    if stated is None:
+        raise Corrupt(f"the pixel data are not encoded as {syntax.name}, which the header states")
+    same = (stated.rows, stated.columns, stated.samples) == (header.rows, header.columns, header.samples)
+    if not same or stated.bits > header.bits:
+        raise Corrupt(f"the compressed picture has {stated}, but the header says {header}")
+    if not (_reaches_its_last_tile(encoded) if jpeg_2000 else _reaches_its_end(encoded, stated)):
+        raise Truncated("the compressed picture ends too early; send the file again")
+
+
+def _jpeg(encoded: bytes) -> Frame | None:
+    """The frame header of JPEG (ITU-T T.81 B.2.2) and JPEG-LS (T.87 C.2.2)."""
+    start = _frame_header(encoded)
+    if start is None:
+        return None
+    rows, columns = (int.from_bytes(encoded[start + n : start + n + 2], "big") for n in (5, 7))
+    return Frame(rows, columns, encoded[start + 9], encoded[start + 4])
+
+
+def _frame_header(encoded: bytes) -> int | None:
+    if encoded[:2] != b"\xff\xd8":
+        return None
+    position = 2
+    while position + 10 <= len(encoded) and encoded[position] == 0xFF:
+        marker = encoded[position + 1]
+        if marker == 0xFF:  # fill bytes may stand before a marker
+            position += 1
+        elif marker == _JPEG_LS_FRAME_HEADER or (0xC0 <= marker <= 0xCF and marker not in _NO_FRAME_HEADER):
+            return position
+        else:
+            position += 2 + int.from_bytes(encoded[position + 2 : position + 4], "big")
+    return None
+
+
+def _reaches_its_end(encoded: bytes, frame: Frame) -> bool:
+    """Whether the end marker is there, and before it as many bits as the shortest codes for such a picture take."""
+    kind = encoded[(_frame_header(encoded) or 0) + 1]
+    codes = {
+        _BASELINE: frame.rows * frame.columns // 64 * 2,  # a block takes a code for its mean and one for its end
+        _EXTENDED: frame.rows * frame.columns // 64 * 2,
+        _LOSSLESS: frame.rows * frame.columns,
+    }
+    return _END in encoded[-_TAIL:] and len(encoded) * 8 >= codes.get(kind, 0)
+
+
+def _jpeg_2000(encoded: bytes) -> Frame | None:
+    """The SIZ segment (ITU-T T.800 A.5.1); some writers put the boxes of a JP2 file before it."""
+    start = encoded.find(_SOC_SIZ, 0, 4096)
+    if start < 0 or start + 43 > len(encoded):
+        return None
+    right, lower, left, upper = (int.from_bytes(encoded[start + n : start + n + 4], "big") for n in (8, 12, 16, 20))
+    samples = int.from_bytes(encoded[start + 40 : start + 42], "big")
+    return Frame(lower - upper, right - left, samples, (encoded[start + 42] & 0x7F) + 1)
+
+
+def _reaches_its_last_tile(encoded: bytes) -> bool:
+    """Follow the lengths of the tile-parts (T.800 A.4.2); the end marker is often missing in sound files."""
+    position = encoded.find(_SOT)
+    while 0 <= position <= len(encoded) - 12 and encoded[position : position + 2] == _SOT:
+        length = int.from_bytes(encoded[position + 6 : position + 10], "big")
+        if length == 0:  # the last one, up to the end marker
+            return _END in encoded[-_TAIL:]
+        position += max(length, 12)
+    return 0 < position <= len(encoded)
+
+
+def _check_rle(encoded: bytes, header: Frame) -> None:
+    """The header of PS3.5 G.5: a segment for each byte of a pixel, each long enough to fill the frame."""
+    offsets = [int.from_bytes(encoded[n : n + 4], "little") for n in range(0, 64, 4)]
+    count, starts = offsets[0], offsets[1 : offsets[0] + 1]
+    wanted = header.samples * header.bits // 8
+    if len(encoded) < 64 or count != wanted or starts != sorted(starts) or starts[0] < 64:
+        raise Corrupt(f"the RLE header is wrong: {count} segments, where the header asks for {wanted}")
+    least = -(-header.rows * header.columns // 128) * 2  # 128 pixels take two bytes at best
+    for start, end in zip(starts, [*starts[1:], len(encoded)], strict=True):
+        if end - start < least:
+            raise Truncated("an RLE segment is too short for the picture; send the file again")
