@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 INPUTS := pyproject.toml constraints.txt
+PACKAGES := dcmtk libopenjp2-tools
 
 .PHONY: run demo test check bench format clean
 .DEFAULT_GOAL := run
@@ -18,8 +19,17 @@ run: $(VENV)/.run
 demo: $(VENV)/.run
 	$(BIN)/python -m demo.run
 
-test: $(VENV)/.test
+test: packages $(VENV)/.test
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+# Other programs that the tests compare this one with. Only root on Debian installs them; elsewhere those tests skip.
+.PHONY: packages
+packages:
+	@[ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ] || exit 0; \
+	dpkg-query --show $(PACKAGES) >/dev/null 2>&1 && exit 0; \
+	echo "Installing what the whole test suite needs of the system: $(PACKAGES)"; \
+	apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy --no-install-recommends install $(PACKAGES) || \
+	  echo "They could not be installed: the tests that need them skip."
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -28,6 +38,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks.decode $(DECODE_ARGS)
 	$(BIN)/python -m benchmarks.bench $(BENCH_ARGS)
 
 format: $(VENV)/.dev

@@ -35,6 +35,8 @@ from typing import ClassVar
 
 from fracture_watch.records import Facts
 
+_LONGEST_DETAIL = 1000  # characters
+
 
 class Retry(StrEnum):
     """Whether trying the same thing again can help."""
@@ -62,6 +64,8 @@ class FractureWatchError(Exception):
     retry: ClassVar[Retry] = Retry.PERMANENT
 
     def __init__(self, detail: str) -> None:
+        if len(detail) > _LONGEST_DETAIL:  # a broken file's values may be megabytes long
+            detail = detail[: _LONGEST_DETAIL - 1] + "\N{HORIZONTAL ELLIPSIS}"
         super().__init__(detail)
         self.detail = detail
         self.sha256: str | None = None

@@ -1,6 +1,8 @@
 """Shared parts: a tiny real model, a real configuration, drawn pictures."""
 
 import io
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,17 @@ from fracture_watch.model.weights import Network
 REPOSITORY = Path(__file__).parent.parent
 SHARED = REPOSITORY.parent / "shared" / "data"
 ARCHITECTURE = "timm:test_efficientnet"  # timm's smallest: the real code path, in milliseconds
+
+
+def needs(*commands: str) -> None:
+    """Skip a test whose system commands are missing; with CI=true, where ``make test`` installs them all, fail it."""
+    missing = [command for command in commands if shutil.which(command) is None]
+    if not missing:
+        return
+    reason = f"not installed: {', '.join(missing)} (as root on Debian, `make test` installs them)"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

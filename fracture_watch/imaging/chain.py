@@ -8,19 +8,25 @@ from pydicom import Dataset
 from fracture_watch.imaging.grayscale import Chain, Lut, StoredValues, Window
 from fracture_watch.imaging.header import items, lut, number, text, windows
 
+# Where the two disagree, viewers follow the shape and not the photometric interpretation.
+_SHAPES = {"INVERSE": True, "IDENTITY": False}
 
-def chain_of(header: Dataset, stored: StoredValues, inverse: bool) -> tuple[Chain, tuple[str, ...]]:
-    """The first usable transformation of each step; ``inverse`` is what the photometric interpretation says."""
+
+def chain_of(header: Dataset, stored: StoredValues, white_is_low: bool) -> tuple[Chain, tuple[str, ...]]:
+    """The first usable transformation of each step; ``white_is_low`` is what the photometric interpretation says."""
     slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
     luts = [lut(item, stored.signed) for item in items(header, "ModalityLUTSequence")]
+    inverse = _SHAPES.get((text(header, "PresentationLUTShape") or "").upper(), white_is_low)
     chain = Chain(
         slope=slope or 1.0,
         intercept=intercept or 0.0,
         modality_lut=next((table for table in luts if table), None),
-        inverse=inverse or (text(header, "PresentationLUTShape") or "").upper() == "INVERSE",
+        inverse=inverse,
         padding=_padding(header, stored),
     )
     notes = ["RescaleSlope 0 ignored"] if slope == 0 and chain.modality_lut is None else []
+    if white_is_low and not inverse:
+        notes.append("PresentationLUTShape IDENTITY of a MONOCHROME1 image: not inverted")
     if luts and chain.modality_lut is None:
         notes.append("invalid Modality LUT ignored")
     least = chain.modality(np.array(stored.limits, dtype=np.float64)).min()

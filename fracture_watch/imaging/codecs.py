@@ -10,53 +10,56 @@ from pydicom import uid
 from pydicom.pixels.common import PhotometricInterpretation
 from pydicom.pixels.decoders.base import DecodeRunner, get_decoder
 
+from fracture_watch.imaging.streams import Frame
+
 LABEL = "imagecodecs"
+Samples: TypeAlias = NDArray[Any]
+Decode: TypeAlias = Callable[[bytes, Frame, str | None], Samples]
+
 _END_OF_CODESTREAM, _PADDING = b"\xff\xd9", 16
-Frame: TypeAlias = NDArray[Any]
-Decode: TypeAlias = Callable[[bytes, DecodeRunner], Frame]
+_TRANSFORMED = (PhotometricInterpretation.YBR_ICT, PhotometricInterpretation.YBR_RCT)
 
 
-def _jpeg(src: bytes, runner: DecodeRunner) -> Frame:
-    """Process 1, 2 and 14, at 8 to 16 bit. Colour is converted by the codec, from what pydicom found it to be."""
-    if runner.samples_per_pixel == 1:
-        return np.asarray(imagecodecs.jpeg8_decode(src))
-    stored_as = "RGB" if runner.photometric_interpretation == PhotometricInterpretation.RGB else "YCBCR"
-    frame = imagecodecs.jpeg8_decode(src, colorspace=stored_as, outcolorspace="RGB")
-    runner.set_option("photometric_interpretation", PhotometricInterpretation.RGB)
-    return np.asarray(frame)
+def decode(encoded: bytes, syntax: uid.UID, frame: Frame, stored_as: str | None = None) -> Samples:
+    """One compressed frame -> its samples, shape (rows, columns) or (rows, columns, 3).
+
+    ``frame`` is what the data set says of it, with BitsAllocated. ``stored_as`` is RGB or YCBCR where JPEG has colours;
+    they come back as RGB.
+    """
+    samples = _DECODE[syntax](encoded, frame, stored_as)
+    if samples.shape[:2] != (frame.rows, frame.columns):
+        raise ValueError(f"the decoder found {samples.shape[:2]} pixels, but the header says {frame}")
+    return samples
 
 
-def _jpeg_ls(src: bytes, runner: DecodeRunner) -> Frame:
-    return np.asarray(imagecodecs.jpegls_decode(src))
+def _jpeg(encoded: bytes, frame: Frame, stored_as: str | None) -> Samples:
+    """Process 1, 2 and 14, at 8 to 16 bit."""
+    if stored_as is None:
+        return np.asarray(imagecodecs.jpeg8_decode(encoded))
+    return np.asarray(imagecodecs.jpeg8_decode(encoded, colorspace=stored_as, outcolorspace="RGB"))
 
 
-def _jpeg_2000(src: bytes, runner: DecodeRunner) -> Frame:
-    if _END_OF_CODESTREAM not in src[-_PADDING:]:  # which some writers leave out and OpenJPEG insists on
-        src += _END_OF_CODESTREAM
-    return _undone_colour_transform(np.asarray(imagecodecs.jpeg2k_decode(src)), runner)
+def _jpeg_ls(encoded: bytes, frame: Frame, stored_as: str | None) -> Samples:
+    return np.asarray(imagecodecs.jpegls_decode(encoded))
 
 
-def _htj2k(src: bytes, runner: DecodeRunner) -> Frame:
-    return _undone_colour_transform(np.asarray(imagecodecs.htj2k_decode(src)), runner)
+def _jpeg_2000(encoded: bytes, frame: Frame, stored_as: str | None) -> Samples:
+    if _END_OF_CODESTREAM not in encoded[-_PADDING:]:  # which some writers leave out and OpenJPEG insists on
+        encoded += _END_OF_CODESTREAM
+    return np.asarray(imagecodecs.jpeg2k_decode(encoded))
 
 
-def _rle(src: bytes, runner: DecodeRunner) -> Frame:
-    samples, shape = runner.samples_per_pixel, (runner.rows, runner.columns)
-    dtype = np.dtype(f"<u{runner.bits_allocated // 8}")
-    size = samples * shape[0] * shape[1]
+def _htj2k(encoded: bytes, frame: Frame, stored_as: str | None) -> Samples:
+    return np.asarray(imagecodecs.htj2k_decode(encoded))
+
+
+def _rle(encoded: bytes, frame: Frame, stored_as: str | None) -> Samples:
+    dtype = np.dtype(f"<u{frame.bits // 8}")
+    size = frame.samples * frame.rows * frame.columns
     # Segments may say a little too much, by what pads them to an even length; never many times as much.
-    data = imagecodecs.dicomrle_decode(src, dtype, out=2 * size * dtype.itemsize)
-    planes = np.frombuffer(data, dtype)[:size].reshape(samples, *shape)
-    return planes[0] if samples == 1 else np.ascontiguousarray(planes.transpose(1, 2, 0))
-
-
-def _undone_colour_transform(frame: Frame, runner: DecodeRunner) -> Frame:
-    if runner.photometric_interpretation in (
-        PhotometricInterpretation.YBR_ICT,
-        PhotometricInterpretation.YBR_RCT,
-    ):  # the codec returns RGB
-        runner.set_option("photometric_interpretation", PhotometricInterpretation.RGB)
-    return frame
+    data = imagecodecs.dicomrle_decode(encoded, dtype, out=2 * size * dtype.itemsize)
+    planes = np.frombuffer(data, dtype)[:size].reshape(frame.samples, frame.rows, frame.columns)
+    return planes[0] if frame.samples == 1 else np.ascontiguousarray(planes.transpose(1, 2, 0))
 
 
 _DECODE: dict[uid.UID, Decode] = {
@@ -89,14 +92,19 @@ def is_available(syntax: str) -> bool:
 
 
 def decode_frame(src: bytes, runner: DecodeRunner) -> bytes:
-    """Part of pydicom's plug-in interface: one encoded frame -> its samples, colour by pixel."""
-    frame = _DECODE[runner.transfer_syntax](src, runner)
-    expected = (runner.rows, runner.columns)
-    if frame.shape[:2] != expected:
-        raise ValueError(f"the compressed picture is {frame.shape[:2]}, but the header says {expected}")
+    """Part of pydicom's plug-in interface, which knows what the colours of a frame really are."""
+    frame = Frame(runner.rows, runner.columns, runner.samples_per_pixel, runner.bits_allocated)
+    photometric = runner.photometric_interpretation
+    stored_as = None
+    if frame.samples == 3:
+        stored_as = "RGB" if photometric == PhotometricInterpretation.RGB else "YCBCR"
+    samples = decode(src, runner.transfer_syntax, frame, stored_as)
+    converted = _DECODE[runner.transfer_syntax] is _jpeg and stored_as
+    if converted or photometric in _TRANSFORMED:  # the codec returned RGB
+        runner.set_option("photometric_interpretation", PhotometricInterpretation.RGB)
     runner.set_option("planar_configuration", 0)
-    runner.set_option("bits_allocated", frame.itemsize * 8)
-    return frame.tobytes()
+    runner.set_option("bits_allocated", samples.itemsize * 8)
+    return samples.tobytes()
 
 
 def library(syntax: str) -> str | None:

@@ -24,6 +24,7 @@ from fracture_watch.imaging.limits import Limits
 
 _ITEMS = b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"  # the item tag in either byte order
 _MOST_ITEMS = 50_000
+_PIXEL_DATA = b"\xe0\x7f\x10\x00"
 _UNDEFINED = 0xFFFFFFFF
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # what it would log becomes a detail or a note here
@@ -38,6 +39,7 @@ def parse(content: bytes, limits: Limits) -> Dataset:
     """
     try:
         header = _read(content, limits)
+        _check_elements(header)
     except FractureWatchError:
         raise
     except (EOFError, struct.error) as error:
@@ -48,7 +50,6 @@ def parse(content: bytes, limits: Limits) -> Dataset:
         raise
     except Exception as error:  # pydicom raises many kinds on broken headers
         raise Corrupt(f"the DICOM header cannot be read: {error}") from error
-    _check_elements(header)
     if text(header.file_meta, "TransferSyntaxUID") is None:
         header.file_meta.TransferSyntaxUID = _syntax_found(header)
     return header
@@ -56,7 +57,7 @@ def parse(content: bytes, limits: Limits) -> Dataset:
 
 def _check_elements(header: Dataset) -> None:
     """Pydicom returns what there is of an element that is cut off, and says nothing."""
-    for element in header.elements():
+    for element in header.values():
         if isinstance(element, RawDataElement) and element.length != _UNDEFINED:
             found = len(element.value or b"")
             if found < element.length:
@@ -67,10 +68,11 @@ def _check_elements(header: Dataset) -> None:
 
 
 def _check_items(content: bytes) -> None:
-    """A million empty items fit in 8 MB and keep pydicom busy for a minute."""
-    count = max(content.count(item) for item in _ITEMS)
+    """A million empty items fit in 8 MB and keep pydicom busy for a minute. Pixel data come last and are large."""
+    header = content[: content.find(_PIXEL_DATA)]
+    count = max(header.count(item) for item in _ITEMS)
     if count > _MOST_ITEMS:
-        raise Corrupt(f"the file has {count:,} sequence items or fragments, more than a radiograph can have")
+        raise Corrupt(f"the header has {count:,} sequence items, more than a radiograph can have")
 
 
 def _read(content: bytes, limits: Limits) -> Dataset:

@@ -82,8 +82,9 @@ class DicomImage:
         header = of_frame(self._header, frame)
         photometric = self._photometric()
         if photometric in _GRAY:
-            chain, notes = chain_of(header, self._frames.stored, inverse=photometric == "MONOCHROME1")
-            shown = render(self._frames.words(frame), self._frames.stored, chain)
+            chain, notes = chain_of(header, self._frames.stored, white_is_low=photometric == "MONOCHROME1")
+            words, stored = self._frames.gray(frame)
+            shown = render(words, stored, chain)
             self._notes += notes
         else:
             shown = self._colors(frame, photometric)

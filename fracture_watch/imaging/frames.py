@@ -1,5 +1,6 @@
 """Pixel data -> the samples of one frame, after every check that needs no decoder."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,46 +54,56 @@ class Frames:
         else:
             self._check_length()
 
-    def words(self, number: int) -> NDArray[Any]:
-        """A grey frame as it stands in the file, shape (rows, columns): the table reads it, so nothing is masked."""
+    def gray(self, number: int) -> tuple[NDArray[Any], StoredValues]:
+        """A grey frame as it stands in the file, shape (rows, columns), and how its words are to be read."""
+        if not self._encapsulated:
+            return self._native(number), self.stored
+        encoded, stated = self._encoded(number)
+        words = codecs.decode(encoded, self._syntax, self.frame)
+        stored = self.stored
+        if stored.high_bit >= stored.bits_stored and stated.bits > stored.bits_stored:
+            # The encoder took the words as they stood, and did not bring the values down to the lowest bits.
+            stored = replace(stored, encapsulated=False)
+        return words, stored
+
+    def colors(self, number: int) -> NDArray[Any]:
+        """A colour frame as RGB, shape (rows, columns, 3); palette indices as they are, shape (rows, columns)."""
+        if self._encapsulated:
+            self._encoded(number)
+        return self._by_pydicom(number, raw=False)
+
+    def _native(self, number: int) -> NDArray[Any]:
         rows, columns, bits = self.frame.rows, self.frame.columns, self.frame.bits
         # Bytes in big-endian words come in another order, which pydicom knows.
         sizes = (16,) if self._syntax == ExplicitVRBigEndian else (8, 16)
-        if self._encapsulated or self._keyword != "PixelData" or bits not in sizes:
-            return self._decoded(number, raw=True)
+        if self._keyword != "PixelData" or bits not in sizes:
+            return self._by_pydicom(number, raw=True)
         order = ">" if self._syntax == ExplicitVRBigEndian else "<"
         start = number * rows * columns * bits // 8
         words = np.frombuffer(self._header.PixelData, f"{order}u{bits // 8}", rows * columns, start)
         return words.astype(words.dtype.newbyteorder("="), copy=False).reshape(rows, columns)
 
-    def colors(self, number: int) -> NDArray[Any]:
-        """A colour frame as RGB, shape (rows, columns, 3); palette indices as they are, shape (rows, columns)."""
-        return self._decoded(number, raw=False)
-
-    def _decoded(self, number: int, *, raw: bool) -> NDArray[Any]:
-        if self._encapsulated:
-            self._check_stream(number)
+    def _by_pydicom(self, number: int, *, raw: bool) -> NDArray[Any]:
         decoder = get_decoder(self._syntax)
         array, _ = decoder.as_array(
             self._header,
             index=number,
             raw=raw,
             decoding_plugin=codecs.LABEL if codecs.LABEL in decoder.available_plugins else "",
-            # Grey words keep all their bits: the table reads those that count, and clips where pydicom would wrap.
             correct_unused_bits=not raw,  # type: ignore[arg-type]  # pydicom declares its options without Unpack
         )
         return array
 
-    def _check_stream(self, number: int) -> None:
-        tables = (self._header.get(f"ExtendedOffsetTable{suffix}") for suffix in ("", "Lengths"))
-        offsets, lengths = tables
+    def _encoded(self, number: int) -> tuple[bytes, Frame]:
+        """A compressed frame that was checked, and what it says of itself."""
+        offsets, lengths = (self._header.get(f"ExtendedOffsetTable{suffix}") for suffix in ("", "Lengths"))
         encoded = get_frame(
             self._header.PixelData,
             number,
             number_of_frames=self.count,
             extended_offsets=(offsets, lengths) if offsets and lengths else None,
         )
-        streams.check(encoded, self._syntax, self.frame)
+        return encoded, streams.check(encoded, self._syntax, self.frame)
 
     def _declared(self) -> Frame:
         gray = self._photometric in ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")

@@ -22,6 +22,7 @@ _MACROS = (
     "FrameVOILUTSequence",
     "FrameDisplayShutterSequence",
 )
+_LONGEST_FACT = 256  # characters
 _TEXT_VRS = ("AE", "AS", "CS", "DA", "DS", "IS", "LO", "LT", "PN", "SH", "ST", "UC", "UI", "UN", "UT")
 
 
@@ -113,20 +114,26 @@ def facts(header: Dataset) -> Facts:
     spacing = numbers(header, "PixelSpacing") or numbers(header, "ImagerPixelSpacing")
     usable = len(spacing) == 2 and all(math.isfinite(s) and s > 0 for s in spacing)
     return Facts(
-        patient_id=text(header, "PatientID"),
-        study_uid=text(header, "StudyInstanceUID"),
-        series_uid=text(header, "SeriesInstanceUID"),
-        sop_instance_uid=text(header, "SOPInstanceUID"),
-        accession_number=text(header, "AccessionNumber"),
-        modality=text(header, "Modality"),
-        body_part=text(header, "BodyPartExamined") or _meaning(header, "AnatomicRegionSequence"),
-        laterality=text(header, "ImageLaterality", "Laterality"),
-        view_position=text(header, "ViewPosition") or _meaning(header, "ViewCodeSequence"),
-        study_date=_date(text(header, "StudyDate")),
+        patient_id=_fact(header, "PatientID"),
+        study_uid=_fact(header, "StudyInstanceUID"),
+        series_uid=_fact(header, "SeriesInstanceUID"),
+        sop_instance_uid=_fact(header, "SOPInstanceUID"),
+        accession_number=_fact(header, "AccessionNumber"),
+        modality=_fact(header, "Modality"),
+        body_part=_fact(header, "BodyPartExamined") or _meaning(header, "AnatomicRegionSequence"),
+        laterality=_fact(header, "ImageLaterality", "Laterality"),
+        view_position=_fact(header, "ViewPosition") or _meaning(header, "ViewCodeSequence"),
+        study_date=_date(_fact(header, "StudyDate")),
         rows=integer(header, "Rows"),
         columns=integer(header, "Columns"),
         spacing=(spacing[0], spacing[1]) if usable else None,
     )
+
+
+def _fact(header: Dataset, *keywords: str) -> str | None:
+    """A text of bounded length: no value that DICOM allows here is longer than 64 characters."""
+    value = text(header, *keywords)
+    return None if value is None else value[:_LONGEST_FACT]
 
 
 def of_frame(header: Dataset, frame: int) -> Dataset:
@@ -161,7 +168,7 @@ def _undecoded(header: Dataset, keyword: str) -> list[str] | None:
 
 def _meaning(header: Dataset, keyword: str) -> str | None:
     """What a code sequence says in words."""
-    return next((text(item, "CodeMeaning") for item in items(header, keyword)), None)
+    return next((_fact(item, "CodeMeaning") for item in items(header, keyword)), None)
 
 
 def _float(value: Any) -> float:

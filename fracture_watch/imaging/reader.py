@@ -1,6 +1,8 @@
 """Bytes -> Radiograph: one path for training, serving and rendering."""
 
 import hashlib
+import os
+import stat
 from pathlib import Path
 from typing import Protocol
 
@@ -62,13 +64,20 @@ def read(source: str | Path | bytes, frame: int = 0, limits: Limits = DEFAULT_LI
 
 
 def load(path: Path, limits: Limits) -> bytes:
-    """Read a file once, whole, after its size was checked."""
+    """Read a regular file once, whole, after its size was checked.
+
+    Raises
+    ------
+    Unreadable, TooLarge
+    """
     try:
-        with path.open("rb") as file:
-            file.seek(0, 2)
-            limits.check_bytes(file.tell())
-            file.seek(0)
-            return file.read()
+        # A FIFO would block here, and a device never end.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
+            facts = os.fstat(file.fileno())
+            if not stat.S_ISREG(facts.st_mode):
+                raise Unreadable("the path is no regular file; name a file with an image in it")
+            limits.check_bytes(facts.st_size)
+            return file.read(facts.st_size)
     except OSError as error:
         raise Unreadable(f"the file cannot be read: {error.strerror or error}") from error
 

@@ -27,8 +27,8 @@ class Frame:
         return f"{self.rows} rows x {self.columns} columns{samples} at {self.bits} bit"
 
 
-def check(encoded: bytes, syntax: UID, header: Frame) -> None:
-    """Hold one compressed frame to the data set, whose ``bits`` are BitsAllocated.
+def check(encoded: bytes, syntax: UID, header: Frame) -> Frame:
+    """Hold one compressed frame to the data set, whose ``bits`` are BitsAllocated; what it says of itself.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def check(encoded: bytes, syntax: UID, header: Frame) -> None:
     """
     if syntax == RLELossless:
         _check_rle(encoded, header)
-        return
+        return header
     jpeg_2000 = syntax in JPEG2000TransferSyntaxes
     stated = _jpeg_2000(encoded) if jpeg_2000 else _jpeg(encoded)
     if stated is None:
@@ -49,6 +49,7 @@ def check(encoded: bytes, syntax: UID, header: Frame) -> None:
         raise Corrupt(f"the compressed picture has {stated}, but the header says {header}")
     if not (_reaches_its_last_tile(encoded) if jpeg_2000 else _reaches_its_end(encoded, stated)):
         raise Truncated("the compressed picture ends too early; send the file again")
+    return stated
 
 
 def _jpeg(encoded: bytes) -> Frame | None:

@@ -22,6 +22,8 @@ from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.imaging.reader import load, open_image
 from fracture_watch.records import Facts, Pixels, Prepared, Source, Upload
 
+_COPIES = 3  # of an upload that a worker holds while it receives it, and a little more
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -80,27 +82,15 @@ class WorkerPool:
 
     def __init__(self, plan: Plan, workers: int, timeout_seconds: float, memory_mb: int) -> None:
         self._plan = plan
-        self._timeout = timeout_seconds
-        self._memory_mb = memory_mb
+        self.timeout = timeout_seconds
+        self.memory_mb = memory_mb
         self._workers = workers
         self._lock = threading.Lock()
         self._pool: ProcessPool | None = self._started()
 
     def submit(self, source: Source) -> "Decoding":
-        """Start decoding ``source``.
-
-        Raises
-        ------
-        DecodersUnavailable
-            If the pool was closed.
-        """
-        with self._lock:
-            if self._pool is None:
-                raise DecodersUnavailable("the decoding workers are stopping with the program")
-            if not self._pool.active:  # a worker that is killed while it waits breaks the whole pool
-                self._pool = self._started()
-            future = self._pool.schedule(prepare, args=(source, self._plan), timeout=self._timeout)
-        return Decoding(future, self._timeout, self._memory_mb)
+        """Start decoding ``source``; raises as ``schedule`` does."""
+        return Decoding(self, source, self.schedule(source))
 
     def close(self) -> None:
         """Kill the workers; what they had in hand is abandoned."""
@@ -110,11 +100,31 @@ class WorkerPool:
             pool.stop()
             pool.join()
 
+    def schedule(self, source: Source) -> "Future[Prepared]":
+        """Hand ``source`` to a worker.
+
+        Raises
+        ------
+        DecodersUnavailable
+            If the pool was closed.
+        """
+        with self._lock:
+            if self._pool is None:
+                raise DecodersUnavailable("the decoding workers are stopping with the program")
+            if isinstance(source, Upload) and _COPIES * len(source.content) > self.memory_mb << 20:
+                # A worker that runs out of memory while it receives a task would stop the whole pool.
+                refused: Future[Prepared] = Future()
+                refused.set_exception(MemoryError())
+                return refused
+            if not self._pool.active:  # a worker that is killed while it waits breaks the whole pool
+                self._pool = self._started()
+            return self._pool.schedule(prepare, args=(source, self._plan), timeout=self.timeout)
+
     def _started(self) -> ProcessPool:
         return ProcessPool(
             max_workers=self._workers,
             initializer=_start_worker,
-            initargs=(self._memory_mb,),
+            initargs=(self.memory_mb,),
             context=multiprocessing.get_context("spawn"),
         )
 
@@ -123,9 +133,9 @@ class WorkerPool:
 class Decoding:
     """A decoding under way."""
 
+    _pool: WorkerPool
+    _source: Source
     _future: "Future[Prepared]"
-    _timeout: float
-    _memory_mb: int
 
     def result(self) -> Prepared:
         """Wait for it.
@@ -136,22 +146,31 @@ class Decoding:
             What stopped it, crashes and limits included.
         """
         try:
-            return self._future.result()
-        except ProcessExpired as error:
+            return self._answer(self._future)
+        except (ProcessExpired, BrokenProcessPool, CancelledError):
+            # Another file may have taken the worker with it, or somebody killed it. Alone, a file shows what it does.
+            return self._alone()
+
+    def _alone(self) -> Prepared:
+        try:
+            return self._answer(self._pool.schedule(self._source))
+        except (ProcessExpired, BrokenProcessPool, CancelledError) as error:
             raise DecoderCrashed(
-                f"the decoder process died on this file ({error}); convert the file to an uncompressed transfer "
-                "syntax and send it again"
+                f"the decoder process died twice on this file ({error}); convert the file with another program and "
+                "send that"
             ) from error
-        except (BrokenProcessPool, CancelledError) as error:
-            raise DecodersUnavailable("the decoding workers are gone; the next file gets new ones") from error
+
+    def _answer(self, future: "Future[Prepared]") -> Prepared:
+        try:
+            return future.result()
         except TimeoutError as error:
             raise TimedOut(
-                f"decoding took more than {self._timeout:g} s (imaging.timeout_seconds); raise it if such files are "
-                "expected"
+                f"decoding took more than {self._pool.timeout:g} s (imaging.timeout_seconds); raise it if such files "
+                "are expected"
             ) from error
         except MemoryError as error:
             raise OutOfMemory(
-                f"decoding needs more than {self._memory_mb} MiB (imaging.memory_mb); raise it if such files are "
+                f"decoding needs more than {self._pool.memory_mb} MiB (imaging.memory_mb); raise it if such files are "
                 "expected"
             ) from error
 

@@ -221,6 +221,12 @@ def test_monochrome1_that_also_says_inverse_is_inverted_once():
     assert same(pixels(content), 255 - RAMP_8)
 
 
+def test_the_shape_decides_where_it_contradicts_monochrome1():
+    opened = image(dicom(RAMP_8, photometric="MONOCHROME1", PresentationLUTShape="IDENTITY"))
+    assert same(opened.pixels(0), RAMP_8)
+    assert "PresentationLUTShape IDENTITY of a MONOCHROME1 image: not inverted" in opened.notes
+
+
 def test_rescale_comes_before_the_window():
     values = np.array([[0, 100, 355]], np.uint16)
     content = windowed(values, RescaleSlope=2, RescaleIntercept=-200, WindowCenter=255.5, WindowWidth=511)

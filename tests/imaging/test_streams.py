@@ -116,6 +116,19 @@ def test_lossy_jpeg_2000_is_near_what_was_encoded(syntax):
     assert np.abs(shown.astype(int) - smooth / 4095 * 255).max() < 4
 
 
+@pytest.mark.parametrize("high", [13, 15])
+@pytest.mark.parametrize("syntax", [uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.RLELossless], ids=lambda s: s.keyword)
+def test_words_that_the_encoder_took_as_they_stood_are_read_as_native_ones(syntax, high):
+    words = GRAY << (high - 11) | (0b11 if high > 12 else 0)
+    encoder = imagecodecs.jpegls_encode if syntax == uid.JPEGLSLossless else None
+    encoder = imagecodecs.jpeg2k_encode if syntax == uid.JPEG2000Lossless else encoder
+    options = {"reversible": True, "codecformat": "J2K"} if syntax == uid.JPEG2000Lossless else {}
+    streams = {"encoded": [bytes(encoder(words, **options))]} if encoder else {}
+    content = dicom(words, syntax=syntax, **streams, **BITS | {"HighBit": high})
+    expected = np.floor(GRAY / 4095 * 255 + 0.5)
+    assert np.array_equal(DicomImage(content, Limits(), Scope()).pixels(0), expected)
+
+
 # --- RLE
 
 

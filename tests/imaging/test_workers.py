@@ -78,14 +78,14 @@ def test_a_worker_never_imports_torch(pool):
         (
             EXITS,
             errors.DecoderCrashed,
-            "the decoder process died on this file (Abnormal termination); convert the "
-            "file to an uncompressed transfer syntax and send it again",
+            "the decoder process died twice on this file (Abnormal termination); convert the "
+            "file with another program and send that",
         ),
         (
             DIES,
             errors.DecoderCrashed,
-            "the decoder process died on this file (Abnormal termination); convert the "
-            "file to an uncompressed transfer syntax and send it again",
+            "the decoder process died twice on this file (Abnormal termination); convert the "
+            "file with another program and send that",
         ),
         (
             HANGS,
