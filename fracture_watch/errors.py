@@ -35,7 +35,7 @@ from typing import ClassVar
 
 from fracture_watch.records import Facts
 
-_LONGEST_DETAIL = 1000  # characters
+_LONGEST_DETAIL = 500  # characters
 
 
 class Retry(StrEnum):

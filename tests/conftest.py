@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,12 @@ from fracture_watch.model.weights import Network
 REPOSITORY = Path(__file__).parent.parent
 SHARED = REPOSITORY.parent / "shared" / "data"
 ARCHITECTURE = "timm:test_efficientnet"  # timm's smallest: the real code path, in milliseconds
+
+
+# The same examples on every run of CI, new ones on every other.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI") == "true":
+    hypothesis.settings.load_profile("ci")
 
 
 def needs(*commands: str) -> None:

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from fracture_watch.errors import Corrupt, TooLarge, Truncated
 from fracture_watch.imaging.limits import Limits
+from fracture_watch.imaging.streams import is_whole_jpeg
 from fracture_watch.records import Facts, Pixels
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
@@ -35,14 +36,16 @@ class RasterImage:
                 warnings.simplefilter("ignore")  # Pillow's bomb warning: the limit below is ours
                 image = Image.open(io.BytesIO(content), formats=_FORMATS)
                 limits.check_pixels(image.height, image.width)
+                if _is_cut_off(content):  # of which Pillow may say nothing, and leave the rest grey
+                    raise Truncated("the picture ends too early; send it again from its source")
                 self._notes = _notes(image)
                 self._pixels = self._displayed(image)
         except Image.DecompressionBombError as error:
             raise TooLarge(f"the picture declares too many pixels: {error}") from error
-        except UnidentifiedImageError as error:
-            raise Corrupt("the first bytes are a picture's, but the rest is not readable as one") from error
         except _BROKEN as error:
             kind = Truncated if "truncated" in str(error).lower() or _is_cut_off(content) else Corrupt
+            if isinstance(error, UnidentifiedImageError):
+                raise kind("the first bytes are a picture's, but the rest is not readable as one") from error
             raise kind(f"the picture cannot be decoded: {error}; send it again from its source") from error
         self.facts = Facts(rows=self._pixels.shape[0], columns=self._pixels.shape[1])
 
@@ -87,10 +90,11 @@ def _notes(image: Image.Image) -> list[str]:
 
 
 def _is_cut_off(content: bytes) -> bool:
-    """Where Pillow only says that it cannot read it."""
+    if content.startswith(b"\x89PNG"):
+        return b"IEND" not in content
     if content[8:12] == b"WEBP":
         return int.from_bytes(content[4:8], "little") + 8 > len(content)
-    return content[:2] == b"\xff\xd8" and b"\xff\xd9" not in content[-65536:]
+    return content[:2] == b"\xff\xd8" and (b"\xff\xd9" not in content or not is_whole_jpeg(content))
 
 
 def _rgb_or_grey(image: Image.Image) -> Pixels:

@@ -47,7 +47,7 @@ def check(encoded: bytes, syntax: UID, header: Frame) -> Frame:
     same = (stated.rows, stated.columns, stated.samples) == (header.rows, header.columns, header.samples)
     if not same or stated.bits > header.bits:
         raise Corrupt(f"the compressed picture has {stated}, but the header says {header}")
-    if not (_reaches_its_last_tile(encoded) if jpeg_2000 else _reaches_its_end(encoded, stated)):
+    if not (_reaches_its_last_tile(encoded) if jpeg_2000 else is_whole_jpeg(encoded)):
         raise Truncated("the compressed picture ends too early; send the file again")
     return stated
 
@@ -76,15 +76,21 @@ def _frame_header(encoded: bytes) -> int | None:
     return None
 
 
-def _reaches_its_end(encoded: bytes, frame: Frame) -> bool:
-    """Whether the end marker is there, and before it as many bits as the shortest codes for such a picture take."""
-    kind = encoded[(_frame_header(encoded) or 0) + 1]
+def is_whole_jpeg(encoded: bytes) -> bool:
+    """Whether the end marker is there, and as many bits as the shortest codes for such a picture take.
+
+    What has no frame header is left to the decoder to complain of.
+    """
+    start, frame = _frame_header(encoded), _jpeg(encoded)
+    if start is None or frame is None:
+        return True
     codes = {
         _BASELINE: frame.rows * frame.columns // 64 * 2,  # a block takes a code for its mean and one for its end
         _EXTENDED: frame.rows * frame.columns // 64 * 2,
         _LOSSLESS: frame.rows * frame.columns,
     }
-    return _END in encoded[-_TAIL:] and len(encoded) * 8 >= codes.get(kind, 0)
+    # Coded data cannot hold the marker; a thumbnail has one, but stands before the frame header.
+    return encoded.find(_END, start) >= 0 and len(encoded) * 8 >= codes.get(encoded[start + 1], 0)
 
 
 def _jpeg_2000(encoded: bytes) -> Frame | None:

@@ -193,7 +193,7 @@ def test_a_picture_that_is_cut_off_is_truncated(kind):
 
 
 def test_a_picture_that_is_only_magic_is_corrupt():
-    assert refused(b"\x89PNG\r\n\x1a\n" + bytes(64)) is errors.Corrupt
+    assert refused(b"\x89PNG\r\n\x1a\n" + bytes(64) + b"IEND") is errors.Corrupt
 
 
 def test_a_picture_with_damaged_data_is_corrupt():
@@ -244,3 +244,14 @@ def test_a_jpeg_that_is_cut_in_its_header_is_truncated():
     jpeg = saved(Image.fromarray(SMOOTH), "JPEG")
     with pytest.raises(errors.Truncated):
         RasterImage(jpeg[:100], Limits())
+
+
+def test_a_jpeg_that_declares_far_more_than_it_holds_is_truncated():
+    jpeg = saved(Image.fromarray(SMOOTH), "JPEG")
+    size = jpeg.index(b"\xff\xc0") + 5
+    assert refused(jpeg[:size] + struct.pack(">HH", 1990, 1990) + jpeg[size + 4 :]) is errors.Truncated
+
+
+def test_what_follows_the_end_of_a_jpeg_is_ignored():
+    jpeg = saved(Image.fromarray(SMOOTH), "JPEG")
+    assert same(shown(jpeg + bytes(200_000)), shown(jpeg))
