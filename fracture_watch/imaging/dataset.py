@@ -39,7 +39,6 @@ def parse(content: bytes, limits: Limits) -> Dataset:
     """
     try:
         header = _read(content, limits)
-        _check_elements(header)
     except FractureWatchError:
         raise
     except (EOFError, struct.error) as error:
@@ -55,8 +54,21 @@ def parse(content: bytes, limits: Limits) -> Dataset:
     return header
 
 
-def _check_elements(header: Dataset) -> None:
-    """Pydicom returns what there is of an element that is cut off, and says nothing."""
+def _check_items(content: bytes) -> None:
+    """A million empty items fit in 8 MB and keep pydicom busy for a minute. Pixel data come last and are large."""
+    header = content[: content.find(_PIXEL_DATA)]
+    count = max(header.count(item) for item in _ITEMS)
+    if count > _MOST_ITEMS:
+        raise Corrupt(f"the header has {count:,} sequence items, more than a radiograph can have")
+
+
+def check_whole(header: Dataset) -> None:
+    """Hold every element to its length: pydicom returns what there is of one that is cut off, and says nothing.
+
+    Raises
+    ------
+    Truncated
+    """
     for element in header.values():
         if isinstance(element, RawDataElement) and element.length != _UNDEFINED:
             found = len(element.value or b"")
@@ -65,14 +77,6 @@ def _check_elements(header: Dataset) -> None:
                     f"the file ends inside the element {element.tag}: {found:,} of {element.length:,} bytes are there; "
                     "send it again"
                 )
-
-
-def _check_items(content: bytes) -> None:
-    """A million empty items fit in 8 MB and keep pydicom busy for a minute. Pixel data come last and are large."""
-    header = content[: content.find(_PIXEL_DATA)]
-    count = max(header.count(item) for item in _ITEMS)
-    if count > _MOST_ITEMS:
-        raise Corrupt(f"the header has {count:,} sequence items, more than a radiograph can have")
 
 
 def _read(content: bytes, limits: Limits) -> Dataset:

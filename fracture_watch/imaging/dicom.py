@@ -19,7 +19,7 @@ from fracture_watch.errors import (
 from fracture_watch.imaging import codecs
 from fracture_watch.imaging.chain import chain_of
 from fracture_watch.imaging.color import looked_up
-from fracture_watch.imaging.dataset import parse
+from fracture_watch.imaging.dataset import check_whole, parse
 from fracture_watch.imaging.frames import PIXELS, Frames
 from fracture_watch.imaging.geometry import exposed, squared
 from fracture_watch.imaging.grayscale import render
@@ -50,6 +50,7 @@ class DicomImage:
             self._header = parse(content, limits)
             self.facts = facts(self._header)
             try:
+                check_whole(self._header)
                 self._check_kind()
                 self._check_scope(scope)
                 self._check_syntax()
