@@ -1,12 +1,13 @@
-"""``model show`` and ``model train``."""
+"""``model show``, ``check`` and ``train``."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, say, say_json
+from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, say, say_json, settings_from
 
 app = typer.Typer(help="The model.", no_args_is_help=True)
 
@@ -29,6 +30,37 @@ def show(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
         say_json(values)
     else:
         say(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110) + DISCLAIMER)
+
+
+@app.command()
+def check(
+    write: Annotated[
+        bool, typer.Option("--write", help="Store today's answers in the card, as the ones to expect from now on.")
+    ] = False,
+    config: Config = DEFAULT_CONFIG,
+    as_json: Json = False,
+) -> None:
+    """Run the golden images and compare with the card: 1 if the model answers otherwise."""
+    settings = settings_from(config)
+    from fracture_watch import assembly, golden
+
+    if write:
+        golden.write(settings.model.weights)
+    model = assembly.load_model(settings)
+    compared = golden.compare(model)
+    wrong = golden.complaint(model, compared)
+    if as_json:
+        say_json({"ok": wrong is None, "model": asdict(model.card.facts), "golden": [asdict(c) for c in compared]})
+    else:
+        for c in compared:
+            say(f"{c.name}: {c.found:.4f}, the card says {'nothing' if c.expected is None else f'{c.expected:.4f}'}")
+        known = all(c.expected is not None for c in compared)
+        agreed = (
+            "the model answers as its card says" if known else "nothing to compare with; --write stores the answers"
+        )
+        say(wrong or agreed)
+    if wrong:
+        raise typer.Exit(1)
 
 
 @app.command()

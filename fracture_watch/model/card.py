@@ -50,7 +50,8 @@ class Threshold(_Part):
 class Card(_Part):
     """A model card, as it stands in ``<weights>.yaml``.
 
-    Preprocessing, labels and threshold come from here alone, in training, serving and evaluation alike.
+    Preprocessing, labels and threshold come from here alone, in training, serving and evaluation alike. ``golden``
+    holds the probabilities of the drawn pictures of ``fracture_watch.golden``, by name.
     """
 
     name: str = Field(min_length=1)
@@ -64,6 +65,7 @@ class Card(_Part):
     metrics: dict[str, Any] = {}
     intended_use: str = ""
     limits: list[str] = []
+    golden: dict[str, Probability] = {}
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
     @model_validator(mode="after")

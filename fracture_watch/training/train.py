@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 from torch.utils.data import WeightedRandomSampler
 
+from fracture_watch import golden
 from fracture_watch.errors import WrongUse
 from fracture_watch.model.card import IMAGENET_MEAN, IMAGENET_STD, Card, Input, Threshold, digest
 from fracture_watch.model.preprocess import Preprocessor, Resize
@@ -91,7 +92,7 @@ def train(
     )
     card.save(output)
     checkpoint.unlink(missing_ok=True)
-    return card
+    return golden.write(output)
 
 
 def _fit(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fracture_watch.cli import main
 from fracture_watch.imaging import read
-from tests.conftest import png
+from tests.conftest import make_weights, png, write_config
 from tests.dicoms import dicom
 
 
@@ -199,3 +199,36 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert shutil.which("fracture-watch", path=str(Path(sys.executable).parent))
+
+
+@pytest.fixture
+def contradicted(config, tmp_path):
+    """Weights under a card whose golden probabilities are another model's."""
+    weights = make_weights(tmp_path / "own.pth", golden={"dicom-1": 0.123, "png-1": 0.5, "colour-1": 0.5})
+    write_config(tmp_path, weights)
+    return weights
+
+
+@pytest.mark.parametrize("command", ["run", "watch", "serve", "scan"])
+def test_nothing_starts_with_a_model_that_contradicts_its_card(fw, archive, tmp_path, contradicted, command):
+    code, out, err = fw(command, *([archive] if command == "scan" else []))
+    assert (code, out) == (2, "")
+    assert "golden images get other probabilities than its card says: dicom-1" in err
+    assert not (tmp_path / "fracture_watch.db").exists()
+
+
+def test_model_check_finds_it_and_writes_on_request(fw, contradicted):
+    before = json.loads(fw("model", "show", "--json")[1])
+    code, out, _ = fw("model", "check", "--json")
+    report = json.loads(out)
+    assert (code, report["ok"], report["golden"][0]["expected"]) == (1, False, 0.123)
+    assert fw("model", "check", "--write")[0] == 0
+    assert "answers as its card says" in fw("model", "check")[1]
+    assert json.loads(fw("model", "show", "--json")[1])["id"] == before["id"]
+
+
+def test_a_card_without_golden_values_is_warned_of_and_works(fw, archive):
+    code, _, err = fw("scan", archive / "a.png")
+    assert code == 0
+    assert "model check --write" in err
+    assert "nothing to compare with" in fw("model", "check")[1]

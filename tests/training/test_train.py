@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 import fracture_watch
+from fracture_watch import golden
 from fracture_watch.errors import WrongUse
 from fracture_watch.imaging import read
 from fracture_watch.training.augment import augmented
@@ -76,6 +77,7 @@ def test_serving_scores_exactly_as_training_measured(labelled, trained):
     decided = decide_out_of_fold(examples, logits, 3, RECIPE.seed)
     again = evaluate(examples, logits, decided, RECIPE.seed, RECIPE.resamples)
     assert again["all"]["auroc"] == card.metrics["val"]["all"]["auroc"]
+    assert golden.require(model)
 
 
 def test_an_interrupted_training_goes_on_to_the_same_weights(labelled, trained, tmp_path):
