@@ -1,7 +1,8 @@
-"""``model show``, ``check`` and ``train``."""
+"""``model show``, ``check``, ``import`` and ``train``."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,13 @@ import typer
 from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, say, say_json, settings_from
 
 app = typer.Typer(help="The model.", no_args_is_help=True)
+
+
+class Resize(StrEnum):
+    """How a picture becomes square."""
+
+    STRETCH = "stretch"
+    LETTERBOX = "letterbox"
 
 
 @app.command()
@@ -63,6 +71,35 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="OLD.pth", help="A state_dict, a checkpoint or a pickled model.")],
+    architecture: Annotated[str, typer.Option(help="timm:NAME or torchvision:NAME, such as torchvision:resnet18.")],
+    output: Annotated[Path, typer.Option(metavar="NEW.pth", help="Its card is written beside it.")],
+    classes: Annotated[
+        str | None,
+        typer.Option(help="The outputs in their order: 'fractured,not fractured'; one name for a single output."),
+    ] = None,
+    resize: Annotated[Resize, typer.Option(help="How its training made pictures square.")] = Resize.STRETCH,
+    version: Annotated[str, typer.Option(help="Of the new card.")] = "1.0.0",
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Let code in the file run, in a process of its own.")
+    ] = False,
+) -> None:
+    """Bring weights from elsewhere: writes a plain state_dict, its card and its golden values."""
+    _check_suffix(output)
+    from fracture_watch import golden
+    from fracture_watch.model.foreign import import_weights
+
+    import_weights(source, output, architecture, classes, resize.value, version, trust_pickle=trust_pickle)
+    facts = golden.write(output).facts
+    say(f"wrote {output} and its card: {facts.name} {facts.version} ({facts.id})")
+    say(
+        f"pictures are made square by {resize.value}, as --resize says; the card is neither calibrated nor measured: "
+        "set model.weights to it, and run `fracture-watch model evaluate` on labelled radiographs"
+    )
+
+
 @app.command()
 def train(
     data: Annotated[Path, typer.Option(help="The folder of pictures.", exists=True, file_okay=False)],
@@ -82,12 +119,18 @@ def train(
         from fracture_watch.training.train import train as fit
     except ModuleNotFoundError as error:
         raise WrongUse(f"training needs the package {error.name}: pip install 'fracture-watch[train]'") from error
-    if output.suffix != ".pth":
-        raise WrongUse(f"--output {output}: must end in .pth")
+    _check_suffix(output)
     card = fit(labels, data, output, Recipe(epochs=epochs, seed=seed), version=version, track=_track, say=say)
     figures = card.metrics["val"]["all"]
     auroc = figures["auroc"]
     say(f"val AUROC {auroc['value']} (95 % interval {auroc['low']} to {auroc['high']})")
+
+
+def _check_suffix(output: Path) -> None:
+    from fracture_watch.errors import WrongUse
+
+    if output.suffix != ".pth":
+        raise WrongUse(f"--output {output}: must end in .pth")
 
 
 def _track(items: Iterable[Any], description: str) -> Iterable[Any]:

@@ -89,7 +89,9 @@ class Card(_Part):
         if not path.is_file():
             raise InvalidModel(
                 f"{weights}: its card {path.name} is missing. Weights without a card do not load, because nothing "
-                "says how their input is made and what their outputs mean; write one (docs/model.md shows how)"
+                "says how their input is made and what their outputs mean. `fracture-watch model import "
+                f"{weights.name} --architecture torchvision:resnet18 --output NEW.pth` (or whatever its architecture "
+                "is) writes both; docs/model.md shows how"
             )
         try:
             return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fracture_watch.cli import main
 from fracture_watch.imaging import read
-from tests.conftest import make_weights, png, write_config
+from tests.conftest import ARCHITECTURE, make_weights, png, write_config
 from tests.dicoms import dicom
 
 
@@ -232,3 +232,20 @@ def test_a_card_without_golden_values_is_warned_of_and_works(fw, archive):
     assert code == 0
     assert "model check --write" in err
     assert "nothing to compare with" in fw("model", "check")[1]
+
+
+def test_weights_without_a_card_name_the_command_that_brings_them_and_it_works(fw, tmp_path, archive):
+    make_weights(tmp_path / "plain.pth")
+    (tmp_path / "plain.yaml").unlink()
+    write_config(tmp_path, tmp_path / "plain.pth")
+    code, _, err = fw("scan", archive)
+    assert code == 2
+    assert "fracture-watch model import plain.pth --architecture" in err
+    order = ["--classes", "fractured,not fractured", "--architecture", ARCHITECTURE]
+    assert fw("model", "import", "plain.pth", "--output", "own.pt", *order)[0] == 2
+    code, out, _ = fw("model", "import", "plain.pth", "--output", "own.pth", *order)
+    assert code == 0
+    assert "stretch" in out
+    write_config(tmp_path, tmp_path / "own.pth")
+    assert fw("model", "check")[0] == 0
+    assert fw("scan", archive / "a.png")[0] == 0
