@@ -100,6 +100,7 @@ class Facts:
     rows: int | None = None
     columns: int | None = None
     spacing: tuple[float, float] | None = None
+    manufacturer: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

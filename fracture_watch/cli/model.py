@@ -1,16 +1,17 @@
 """``model show``, ``check``, ``import`` and ``train``."""
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, say, say_json, settings_from
+from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, say, say_json, settings_from, track
+from fracture_watch.cli.evaluate import evaluate
 
 app = typer.Typer(help="The model.", no_args_is_help=True)
+app.command()(evaluate)
 
 
 class Resize(StrEnum):
@@ -120,7 +121,7 @@ def train(
     except ModuleNotFoundError as error:
         raise WrongUse(f"training needs the package {error.name}: pip install 'fracture-watch[train]'") from error
     _check_suffix(output)
-    card = fit(labels, data, output, Recipe(epochs=epochs, seed=seed), version=version, track=_track, say=say)
+    card = fit(labels, data, output, Recipe(epochs=epochs, seed=seed), version=version, track=track, say=say)
     figures = card.metrics["val"]["all"]
     auroc = figures["auroc"]
     say(f"val AUROC {auroc['value']} (95 % interval {auroc['low']} to {auroc['high']})")
@@ -131,11 +132,3 @@ def _check_suffix(output: Path) -> None:
 
     if output.suffix != ".pth":
         raise WrongUse(f"--output {output}: must end in .pth")
-
-
-def _track(items: Iterable[Any], description: str) -> Iterable[Any]:
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(items, description, console=console, transient=True, disable=not console.is_terminal)

@@ -8,25 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fracture_watch.cli import main
 from fracture_watch.imaging import read
 from tests.conftest import ARCHITECTURE, make_weights, png, write_config
 from tests.dicoms import dicom
-
-
-@pytest.fixture
-def fw(config, capsys, monkeypatch):
-    """Run a command as the shell would: (exit status, standard output, standard error)."""
-    monkeypatch.chdir(config.parent)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fracture-watch", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture
