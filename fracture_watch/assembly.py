@@ -58,11 +58,13 @@ def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     imaging, classifier = settings.imaging, load_model(settings)
     plan = Plan(classifier.card.preprocessor, thumbnail, limits(settings), _scope(settings))
+    # torch is the reference; a result that something else computed says so.
+    notes = () if settings.model.runtime == "torch" else (f"runtime {settings.model.runtime}",)
     count = workers or imaging.workers or _cores()
     bounds = imaging.timeout_seconds, imaging.memory_mb
     # Workers start with their first file, so the second pool costs nothing until somebody asks.
     with closing(WorkerPool(plan, count, *bounds)) as decoder, closing(WorkerPool(plan, 1, *bounds)) as adhoc:
-        yield Runtime(classifier, Pipeline(decoder, classifier), Pipeline(adhoc, classifier))
+        yield Runtime(classifier, Pipeline(decoder, classifier, notes), Pipeline(adhoc, classifier, notes))
 
 
 def load_model(settings: Settings) -> "Classifier":
@@ -74,7 +76,13 @@ def load_model(settings: Settings) -> "Classifier":
         If the weights or their card do not load.
     """
     model = settings.model
-    return load_classifier(model.weights, threshold=model.threshold, device=model.device, batch_size=model.batch_size)
+    return load_classifier(
+        model.weights,
+        threshold=model.threshold,
+        device=model.device,
+        batch_size=model.batch_size,
+        runtime=model.runtime,
+    )
 
 
 def check_model(classifier: "Classifier") -> None:

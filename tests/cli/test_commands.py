@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -233,3 +234,12 @@ def test_weights_without_a_card_name_the_command_that_brings_them_and_it_works(f
     write_config(tmp_path, tmp_path / "own.pth")
     assert fw("model", "check")[0] == 0
     assert fw("scan", archive / "a.png")[0] == 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the openvino extra is not installed")
+def test_another_runtime_than_the_reference_is_in_every_rows_notes(fw, archive, tmp_path, weights):
+    write_config(tmp_path, weights, model={"runtime": "openvino"})
+    fw("scan", archive)
+    rows = json.loads(fw("results", "--status", "classified", "--json")[1])
+    assert [row["notes"] for row in rows] == [["runtime openvino"]] * 2
+    assert lines(fw("predict", archive / "a.png", "--json")[1])[0]["notes"] == ["runtime openvino"]
