@@ -41,7 +41,7 @@ def test_the_shipped_file_states_every_key_and_only_defaults():
 def test_every_key_of_the_shipped_file_is_commented():
     lines = (REPOSITORY / "config.yaml").read_text(encoding="utf-8").splitlines()
     uncommented = [line for line in lines if line.startswith("  ") and "#" not in line]
-    assert uncommented == ["  runtime: torch", "  url: sqlite:///fracture_watch.db", "  max_upload_mb: 64"]
+    assert uncommented == ["  url: sqlite:///fracture_watch.db", "  max_upload_mb: 64"]
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,9 @@ class Card(_Part):
         values = self.model_dump(mode="json") | {"classes": self.classes}
         # default_flow_style=None puts the innermost lists and mappings on one line each.
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
-        card_path(weights).write_text(text, encoding="utf-8")
+        temporary = card_path(weights).with_suffix(".yaml.part")  # a card in use is whole at every moment
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(card_path(weights))
 
     @property
     def preprocessor(self) -> Preprocessor:

@@ -53,11 +53,11 @@ def logit(weights):
 
 
 def logits(network):
-    preprocessor = Card(name="x", version="1", architecture=ARCHITECTURE, input={"resize": "stretch"}, sha256="0" * 64)
-    image = torch.from_numpy(preprocessor.preprocessor(read(png(3)).pixels).copy())[None, None].expand(1, 3, -1, -1)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocessor.input.mean, preprocessor.input.std))
+    card = Card(name="x", version="1", architecture=ARCHITECTURE, input={"resize": "stretch"}, sha256="0" * 64)
+    image = torch.from_numpy(card.preprocessor(read(png(3)).pixels).reshape(1, 1, 224, 224).copy())
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (card.input.mean, card.input.std))
     with torch.inference_mode():
-        return network((image / 255 - mean) / std).logits[0].double().numpy()
+        return network((image.expand(1, 3, -1, -1) / 255 - mean) / std).logits[0].double().numpy()
 
 
 def prefixed(prefix):

@@ -10,9 +10,13 @@ import pytest
 
 from fracture_watch import golden, load_classifier
 from fracture_watch.errors import InvalidModel
+from fracture_watch.imaging.limits import Limits, Scope
+from fracture_watch.imaging.workers import Plan, prepare
 from fracture_watch.model.card import Calibration
-from fracture_watch.records import Facts, Prepared
-from tests.conftest import make_weights
+from fracture_watch.model.preprocess import thumbnail
+from fracture_watch.records import Upload
+from tests.conftest import make_weights, png
+from tests.dicoms import dicom
 
 needs_openvino = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="the openvino extra is not installed"
@@ -27,17 +31,21 @@ def steep(tmp_path_factory):
     return weights
 
 
-def pictures(count):
-    random = np.random.default_rng(4)
-    tensors = [random.integers(0, 256, (frames, 64, 64), np.uint8) for frames in ([1, 3] * count)[:count]]
-    return [Prepared("0" * 64, tensor, tuple(tensor), Facts()) for tensor in tensors]
+def pictures(model, count):
+    """By turns a picture, and three frames of a DICOM file."""
+    plan = Plan(model.card.preprocessor, thumbnail, Limits(), Scope())
+    frames = np.random.default_rng(4).integers(0, 256, (3, 80, 60), np.uint8)
+    contents = [dicom(frames, seed=n) if n % 2 else png(n) for n in range(count)]
+    return [prepare(Upload("x", content), plan) for content in contents]
 
 
 @needs_openvino
 def test_it_answers_as_torch_does_whatever_the_batch(steep):
     reference, other = load_classifier(steep, device="cpu"), load_classifier(steep, runtime="openvino", batch_size=4)
     for count in (1, 7):
-        for one, two in zip(reference.classify(pictures(count)), other.classify(pictures(count)), strict=True):
+        for one, two in zip(
+            reference.classify(pictures(reference, count)), other.classify(pictures(other, count)), strict=True
+        ):
             assert two.probability == pytest.approx(one.probability, abs=1e-4)
             assert (two.label, two.frame, two.model) == (one.label, one.frame, one.model)
             assert two.evidence == pytest.approx(one.evidence, abs=1e-4)
