@@ -55,7 +55,11 @@ def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     model, imaging = settings.model, settings.imaging
     classifier = load_classifier(
-        model.weights, threshold=model.threshold, device=model.device, batch_size=model.batch_size
+        model.weights,
+        threshold=model.threshold,
+        device=model.device,
+        batch_size=model.batch_size,
+        one_view=model.views == "whole",
     )
     plan = Plan(classifier.card.preprocessor, thumbnail, limits(settings), _scope(settings))
     count = workers or imaging.workers or _cores()

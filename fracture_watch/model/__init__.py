@@ -10,7 +10,12 @@ __all__ = ["load_classifier"]
 
 
 def load_classifier(
-    weights: str | Path, *, threshold: float | None = None, device: str = "auto", batch_size: int = 16
+    weights: str | Path,
+    *,
+    threshold: float | None = None,
+    device: str = "auto",
+    batch_size: int = 16,
+    one_view: bool = False,
 ) -> "Classifier":
     """Load weights with the card beside them.
 
@@ -23,6 +28,8 @@ def load_classifier(
     device : {"auto", "cpu", "cuda"}
     batch_size : int
         Most images in one forward pass.
+    one_view : bool
+        Look at the whole picture alone, whatever views the card asks for: faster, less accurate.
 
     Raises
     ------
@@ -36,6 +43,8 @@ def load_classifier(
 
     weights = Path(weights)
     card = Card.load(weights)
+    if one_view:
+        card = card.with_one_view()
     if threshold is not None:
         card = card.with_threshold(threshold)
     return Classifier(load_network(weights, card), card, device, batch_size)
