@@ -33,7 +33,7 @@ class Classifier:
     def __init__(self, network: Network, card: Card, device: str = "auto", batch_size: int = 16) -> None:
         self.card = card
         self._device = _device(device)
-        self._network = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.network = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._batch_size = batch_size
         self._mean = torch.tensor(card.input.mean, device=self._device).view(3, 1, 1) * 255
         self._std = torch.tensor(card.input.std, device=self._device).view(3, 1, 1) * 255
@@ -91,9 +91,9 @@ class Classifier:
 
     def _forward(self, images: Tensor) -> tuple[Logits, NDArray[np.float32]]:
         images = images.to(self._device, memory_format=torch.channels_last)
-        answer = self._network((images.float() - self._mean) / self._std)
+        answer = self.network((images.float() - self._mean) / self._std)
         logits = (answer.logits[:, _FRACTURED] - answer.logits[:, _NOT_FRACTURED]).double().cpu().numpy()
-        towards = self._network.head.weight[_FRACTURED] - self._network.head.weight[_NOT_FRACTURED]
+        towards = self.network.head.weight[_FRACTURED] - self.network.head.weight[_NOT_FRACTURED]
         evidence = torch.einsum("nchw,c->nhw", answer.features, towards).float().cpu().numpy()
         return logits, evidence
 

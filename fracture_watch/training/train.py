@@ -103,11 +103,13 @@ def _measured(classifier: Classifier, examples: Sequence[Example], bootstrap: Bo
     """The card with calibration, threshold and figures on ``examples``."""
     card = classifier.card
     logits = view_logits(classifier, examples, track)
-    calibration, threshold, figures = _operating_point(examples, pooled(logits, card.pool), bootstrap)
+    scores = np.concatenate([pooled(views, card.pool) for views in logits])
+    calibration, threshold, figures = _operating_point(examples, scores, bootstrap)
     update: dict[str, Any] = {"calibration": calibration, "threshold": threshold}
     metrics: dict[str, Any] = {"val": figures}
-    if logits.shape[1] > 1:
-        alone, point, metrics["val_one_view"] = _operating_point(examples, logits[:, 0], bootstrap)
+    if card.input.views != "whole":
+        whole = np.concatenate([views[:, 0] for views in logits])
+        alone, point, metrics["val_one_view"] = _operating_point(examples, whole, bootstrap)
         update["one_view"] = OneView(calibration=alone, threshold=point)
     boxed = [e for e in examples if e.boxes]
     if boxed:
@@ -116,11 +118,17 @@ def _measured(classifier: Classifier, examples: Sequence[Example], bootstrap: Bo
     return card.model_copy(update=update | {"metrics": metrics})
 
 
-def view_logits(classifier: Classifier, examples: Sequence[Example], track: Track) -> Logits:
-    """Logits of *fractured* for every view of every example, made as serving makes them; shape (n, views)."""
+def view_logits(classifier: Classifier, examples: Sequence[Example], track: Track) -> list[Logits]:
+    """Logits of *fractured* for every view of every example, made as serving makes them.
+
+    Returns
+    -------
+    list of ndarray, each of shape (1, views)
+        A narrow picture has fewer tiles than others.
+    """
     preprocessor = classifier.card.preprocessor
     pictures = (preprocessor(read(example.path).pixels)[np.newaxis] for example in track(examples, "measuring"))
-    return np.concatenate([classifier.view_logits(picture) for picture in pictures])
+    return [classifier.view_logits(picture) for picture in pictures]
 
 
 def _operating_point(

@@ -141,7 +141,7 @@ def test_the_mean_of_the_evidence_is_the_logit(weights):
     model = fracture_watch.load_classifier(weights, device="cpu")
     pixels = np.random.default_rng(1).integers(0, 256, (100, 80), dtype=np.uint8)
     [found] = model.predict([Radiograph(pixels, "0" * 64, 0, 1, Facts())])
-    head = model._network.head
+    head = model.network.head
     bias = float((head.bias[0] - head.bias[1]).detach())
     logit = np.log(found.probability / (1 - found.probability))
     assert float(found.evidence.mean()) + bias == pytest.approx(logit, abs=1e-4)
