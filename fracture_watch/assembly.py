@@ -82,6 +82,7 @@ def load_model(settings: Settings) -> "Classifier":
         device=model.device,
         batch_size=model.batch_size,
         runtime=model.runtime,
+        one_view=model.views == "whole",
     )
 
 

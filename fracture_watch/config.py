@@ -90,6 +90,7 @@ class ModelSettings(_Section):
     runtime: Literal["torch", "openvino"] = "torch"
     threshold: Float | None = Field(None, gt=0, lt=1)
     batch_size: Int = Field(16, ge=1, le=1024)
+    views: Literal["card", "whole"] = "card"
     heatmaps: Literal["positives", "all", "none"] = "positives"
 
 

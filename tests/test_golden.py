@@ -10,7 +10,7 @@ import yaml
 from fracture_watch import golden, load_classifier
 from fracture_watch.errors import InvalidModel
 from fracture_watch.imaging import read
-from fracture_watch.model.card import Calibration, Card, card_path, digest
+from fracture_watch.model.card import Calibration, Card, Input, OneView, Threshold, Views, card_path, digest
 from fracture_watch.model.classifier import Classifier
 from fracture_watch.model.weights import load_network
 from tests.conftest import REPOSITORY, make_weights
@@ -84,6 +84,16 @@ def test_golden_values_are_no_part_of_the_identity(own):
     card = Card.load(own)
     assert card.golden
     assert card.model_copy(update={"golden": {}}).facts == card.facts
+
+
+def test_a_card_with_tiles_holds_the_answers_of_its_one_view_too(tmp_path):
+    whole = OneView(calibration=Calibration(slope=30.0), threshold=Threshold(value=0.1, chosen="by the test"))
+    views = Views(tiles=(2, 1), long_side=96, pool="noisy-or")
+    path = make_weights(tmp_path / "tiled.pth", input=Input(size=64, views=views), one_view=whole)
+    golden.write(path)
+    models = [load_classifier(path, device="cpu", one_view=one) for one in (False, True)]
+    assert all(map(golden.require, models))
+    assert models[0].card.golden != models[1].card.golden
 
 
 def test_another_threshold_is_no_contradiction(own):

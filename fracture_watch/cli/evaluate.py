@@ -86,10 +86,16 @@ def _tell(report: "Report", page: Path) -> None:
 def _set_threshold(model: "ModelSettings", threshold: "Threshold", quiet: bool) -> None:
     from fracture_watch.model.card import Card
 
-    card = Card.load(model.weights).model_copy(update={"threshold": threshold})
+    card = Card.load(model.weights)
+    change = {"threshold": threshold}
+    if model.views == "whole" and card.one_view:
+        card = card.model_copy(update={"one_view": card.one_view.model_copy(update=change)})
+    else:
+        card = card.model_copy(update=change)
     card.save(model.weights)
     if quiet:
         return
+    card = card.with_one_view() if model.views == "whole" else card
     say(f"the card's threshold is now {threshold.value:g} ({threshold.chosen}); the model's id is now {card.facts.id}")
     if model.threshold is not None:
         say(f"note: model.threshold in the settings is {model.threshold:g}, and wins over the card's")

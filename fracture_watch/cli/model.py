@@ -108,20 +108,26 @@ def train(
         Path, typer.Option(help="CSV: image, label (0 fractured, 1 not), split (train, val), group.", exists=True)
     ],
     output: Annotated[Path, typer.Option(help="The .pth to write; its card is written beside it.")],
+    boxes: Annotated[
+        Path | None,
+        typer.Option(help="CSV: image, x_min, y_min, x_max, y_max as fractions. Adds crops, and tiles.", exists=True),
+    ] = None,
     version: Annotated[str, typer.Option(help="Of the new model.")] = "0.0.1",
-    epochs: Annotated[int, typer.Option(min=1)] = 10,
+    epochs: Annotated[int, typer.Option(min=1)] = 20,
     seed: Annotated[int, typer.Option()] = 20,
 ) -> None:
     """Fine-tune an ImageNet backbone on labelled radiographs; repeat the command to go on after a stop."""
     from fracture_watch.errors import WrongUse
 
     try:
-        from fracture_watch.training.train import Recipe
+        from fracture_watch.training.data import Sources
+        from fracture_watch.training.fit import Recipe
         from fracture_watch.training.train import train as fit
     except ModuleNotFoundError as error:
         raise WrongUse(f"training needs the package {error.name}: pip install 'fracture-watch[train]'") from error
     _check_suffix(output)
-    card = fit(labels, data, output, Recipe(epochs=epochs, seed=seed), version=version, track=track, say=say)
+    recipe = Recipe(epochs=epochs, seed=seed)
+    card = fit(Sources(labels, data, boxes), output, recipe, version=version, track=track, say=say)
     figures = card.metrics["val"]["all"]
     auroc = figures["auroc"]
     say(f"val AUROC {auroc['value']} (95 % interval {auroc['low']} to {auroc['high']})")

@@ -16,6 +16,7 @@ def load_classifier(
     device: str = "auto",
     batch_size: int = 16,
     runtime: Literal["torch", "openvino"] = "torch",
+    one_view: bool = False,
 ) -> "Classifier":
     """Load weights with the card beside them.
 
@@ -30,6 +31,8 @@ def load_classifier(
         Most images in one forward pass.
     runtime : {"torch", "openvino"}
         What computes; OpenVINO runs on the CPU and needs its extra.
+    one_view : bool
+        Look at the whole picture alone, whatever views the card asks for: faster, less accurate.
 
     Raises
     ------
@@ -44,6 +47,8 @@ def load_classifier(
 
     weights = Path(weights)
     card = Card.load(weights)
+    if one_view:
+        card = card.with_one_view()
     if threshold is not None:
         card = card.with_threshold(threshold)
     network = load_network(weights, card)

@@ -3,12 +3,13 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fracture_watch.errors import InvalidModel
+from fracture_watch.model.pooling import Pool
 from fracture_watch.model.preprocess import Preprocessor, Resize
 from fracture_watch.records import ModelFacts
 
@@ -23,11 +24,20 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Views(_Part):
+    """The whole picture, and ``tiles`` (along its long side, across it) cut at ``long_side`` pixels, pooled."""
+
+    tiles: tuple[Annotated[int, Field(ge=1, le=4)], Annotated[int, Field(ge=1, le=4)]]
+    long_side: int = Field(ge=32, le=4096)
+    pool: Pool
+
+
 class Input(_Part):
-    """How a displayed radiograph becomes the model's input: RGB of ``size`` x ``size`` pixels."""
+    """How a displayed radiograph becomes the model's input: RGB of ``size`` x ``size`` pixels, of one or more views."""
 
     size: int = Field(default=224, ge=32, le=1024)
     resize: Resize = "letterbox"
+    views: Literal["whole"] | Views = "whole"
     mean: Channels = IMAGENET_MEAN
     std: Channels = IMAGENET_STD
 
@@ -47,6 +57,14 @@ class Threshold(_Part):
     chosen: str = "not chosen; 0.5 by default"
 
 
+class OneView(_Part):
+    """What holds instead where ``model.views`` is ``whole``: the same weights on the whole picture alone."""
+
+    calibration: Calibration
+    threshold: Threshold
+    golden: dict[str, Probability] = {}
+
+
 class Card(_Part):
     """A model card, as it stands in ``<weights>.yaml``.
 
@@ -61,6 +79,7 @@ class Card(_Part):
     input: Input = Input()
     calibration: Calibration = Calibration()
     threshold: Threshold = Threshold()
+    one_view: OneView | None = None
     training: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     intended_use: str = ""
@@ -72,6 +91,12 @@ class Card(_Part):
     def _known_classes(self) -> Self:
         if self.classes != {0: "fractured", 1: "not fractured"}:
             raise ValueError("classes must be 0: fractured, 1: not fractured (the model contract)")
+        return self
+
+    @model_validator(mode="after")
+    def _one_view_of_several(self) -> Self:
+        if self.one_view and self.input.views == "whole":
+            raise ValueError("one_view is for cards whose input.views has tiles")
         return self
 
     @classmethod
@@ -110,19 +135,47 @@ class Card(_Part):
     @property
     def preprocessor(self) -> Preprocessor:
         """The picture stage that this card asks for."""
-        return Preprocessor(size=self.input.size, resize=self.input.resize)
+        views = self.input.views
+        if views == "whole":
+            return Preprocessor(self.input.size, self.input.resize)
+        return Preprocessor(self.input.size, self.input.resize, views.tiles, views.long_side)
+
+    @property
+    def pool(self) -> Pool:
+        """How the views' logits become one."""
+        return "max" if self.input.views == "whole" else self.input.views.pool
 
     @property
     def facts(self) -> ModelFacts:
         """Name, version and identity. The identity covers every field that decides a result."""
         deciding = self.model_dump(mode="json", include={"architecture", "classes", "input", "calibration", "sha256"})
         deciding["threshold"] = self.threshold.value
+        if self.input.views == "whole":
+            del deciding["input"]["views"]  # cards were without it once; their models are still the same
         digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
         return ModelFacts(name=self.name, version=self.version, id=digest[:16])
 
     def with_threshold(self, value: float) -> Self:
         """The same model at another operating point: another identity."""
         return self.model_copy(update={"threshold": Threshold(value=value, chosen="model.threshold in the settings")})
+
+    def with_one_view(self) -> Self:
+        """The same weights on the whole picture alone: another identity.
+
+        Raises
+        ------
+        InvalidModel
+            If the card does not say how those scores are calibrated.
+        """
+        if self.input.views == "whole":
+            return self
+        if self.one_view is None:
+            raise InvalidModel(
+                f"{self.name} {self.version}: the card has no one_view section, so model.views cannot be whole; set it "
+                "to card, or train the model again"
+            )
+        whole = self.input.model_copy(update={"views": "whole"})
+        return self.model_copy(update={"input": whole, "one_view": None, **dict(self.one_view)})
 
 
 def card_path(weights: Path) -> Path:
