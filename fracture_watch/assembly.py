@@ -1,5 +1,6 @@
 """The only module that names concrete classes: Settings -> running parts."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from fracture_watch.model.classifier import Classifier
     from fracture_watch.service import Service
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
@@ -53,16 +56,52 @@ def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]
 
     # Decoding workers and torch share the cores: threads that spin while they wait would slow both many times over.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    model, imaging = settings.model, settings.imaging
-    classifier = load_classifier(
-        model.weights, threshold=model.threshold, device=model.device, batch_size=model.batch_size
-    )
+    imaging, classifier = settings.imaging, load_model(settings)
     plan = Plan(classifier.card.preprocessor, thumbnail, limits(settings), _scope(settings))
+    # torch is the reference; a result that something else computed says so.
+    notes = () if settings.model.runtime == "torch" else (f"runtime {settings.model.runtime}",)
     count = workers or imaging.workers or cores()
     bounds = imaging.timeout_seconds, imaging.memory_mb
     # Workers start with their first file, so the second pool costs nothing until somebody asks.
     with closing(WorkerPool(plan, count, *bounds)) as decoder, closing(WorkerPool(plan, 1, *bounds)) as adhoc:
-        yield Runtime(classifier, Pipeline(decoder, classifier), Pipeline(adhoc, classifier))
+        yield Runtime(classifier, Pipeline(decoder, classifier, notes), Pipeline(adhoc, classifier, notes))
+
+
+def load_model(settings: Settings) -> "Classifier":
+    """The classifier that the settings name.
+
+    Raises
+    ------
+    InvalidModel
+        If the weights or their card do not load.
+    """
+    model = settings.model
+    return load_classifier(
+        model.weights,
+        threshold=model.threshold,
+        device=model.device,
+        batch_size=model.batch_size,
+        runtime=model.runtime,
+        one_view=model.views == "whole",
+    )
+
+
+def check_model(classifier: "Classifier") -> None:
+    """Run the golden images, before anything is recorded; a card without their probabilities is only warned of.
+
+    Raises
+    ------
+    InvalidModel
+        If they get other probabilities than the card says.
+    """
+    from fracture_watch import golden
+
+    if not golden.require(classifier):
+        log.warning(
+            "%s: its card has no probabilities for the golden images, so a broken model would not be noticed; "
+            "`fracture-watch model check --write` stores them",
+            classifier.card.name,
+        )
 
 
 def limits(settings: Settings) -> Limits:

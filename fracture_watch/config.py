@@ -96,9 +96,10 @@ class ModelSettings(_Section):
 
     weights: ConfigPath = Path("saved_models/fracture_best_model.pth")
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    runtime: Literal["torch"] = "torch"
+    runtime: Literal["torch", "openvino"] = "torch"
     threshold: Float | None = Field(None, gt=0, lt=1)
     batch_size: Int = Field(16, ge=1, le=1024)
+    views: Literal["card", "whole"] = "card"
     heatmaps: Literal["positives", "all", "none"] = "positives"
 
 

@@ -45,11 +45,14 @@ class Pipeline:
     ----------
     decoder : Decoder
     classifier : Classifier
+    notes : tuple of str
+        Added to those of every file that is classified.
     """
 
-    def __init__(self, decoder: Decoder, classifier: Classifier) -> None:
+    def __init__(self, decoder: Decoder, classifier: Classifier, notes: tuple[str, ...] = ()) -> None:
         self._decoder = decoder
         self._classifier = classifier
+        self._notes = notes
 
     def run(self, batch: Sequence[Source], known: Known | None = None, draw: Draw = no_picture) -> list[Outcome]:
         """An outcome for every source, in order.
@@ -97,7 +100,8 @@ class Pipeline:
                 outcomes.append(item)
             elif known is None or news.get(item.sha256) is item:
                 prediction = predictions[item.sha256]
-                outcomes.append(Classified(item.sha256, item.facts, prediction, item.notes, draw(item, prediction)))
+                notes = item.notes + self._notes
+                outcomes.append(Classified(item.sha256, item.facts, prediction, notes, draw(item, prediction)))
             else:
                 outcomes.append(Duplicate(item.sha256, item.facts, item.notes))
         return outcomes

@@ -100,6 +100,7 @@ class Facts:
     rows: int | None = None
     columns: int | None = None
     spacing: tuple[float, float] | None = None
+    manufacturer: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,8 +138,8 @@ class Prepared:
     ----------
     sha256 : str
         Digest of the very bytes that were decoded.
-    tensor : ndarray of uint8, shape (frames, size, size) or (frames, size, size, 3)
-        The model's input, before normalisation.
+    tensor : ndarray of uint8, shape (frames, views, size, size) or (frames, views, size, size, 3)
+        The model's input, before normalisation: every frame's whole picture, then its tiles.
     previews : tuple of ndarray of uint8, each of shape (rows, columns) or (rows, columns, 3)
         Every frame as displayed, at most 512 pixels on its long side.
     facts : Facts
@@ -167,8 +168,9 @@ class Prediction:
     """The classifier's answer for one file.
 
     ``probability`` is the calibrated probability of *fractured*; the label is *fractured* at or over
-    ``threshold``. ``frame`` (from 0) is the one with the highest probability. ``evidence`` is the map,
-    float32 of shape (h, w) over the model's input, whose mean (plus a constant) is the logit.
+    ``threshold``. ``frame`` (from 0) is the one with the highest probability. ``evidence`` holds a map for each view
+    of it, float32 of shape (views, h, w) over the model's input. With one view the map's mean (plus a constant) is
+    the logit; with several each map counts by the slope of the pooled logit along its view's.
     """
 
     label: Label

@@ -50,7 +50,7 @@ def test_every_option_in_the_readme_exists():
     known = {option for command in _leaves(root) for parameter in command.params for option in parameter.opts}
     written = set(re.findall(r"`(--[a-z-]+)", section("Commands")))
     assert written <= known
-    assert known - written <= {"--help"} | {"config", "paths", "files", "file", "output"}
+    assert known - written <= {"--help"} | {"config", "paths", "files", "file", "output", "source", "csv_file"}
 
 
 def _leaves(command):
@@ -154,11 +154,14 @@ def test_the_python_example_runs(playground):
     assert re.match(r"(not )?fractured 0\.\d+ 0\.2297 0\.1\.0", done.stdout)
 
 
-def test_the_card_example_of_the_docs_is_a_valid_card():
+def test_the_card_examples_of_the_docs_are_valid_cards():
     text = (REPOSITORY / "docs" / "model.md").read_text(encoding="utf-8")
-    [example] = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
-    values = yaml.safe_load(example) | {"sha256": "0" * 64}
-    assert Card.model_validate(values).architecture == "torchvision:resnet18"
+    own, views = (yaml.safe_load(example) for example in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
+    own["sha256"] = "0" * 64
+    assert Card.model_validate(own).architecture == "torchvision:resnet18"
+    tiled = Card.model_validate(own | views)
+    assert tiled.preprocessor.tiles == (3, 3)
+    assert tiled.with_one_view().preprocessor.tiles is None
 
 
 def test_a_result_is_never_shown_without_the_disclaimer():

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +36,15 @@ def say(text: str) -> None:
 def say_json(value: Any) -> None:
     """A JSON value on a line of its own."""
     typer.echo(json.dumps(value, ensure_ascii=False))
+
+
+def track(items: Iterable[Any], description: str) -> Iterable[Any]:
+    """A progress bar on standard error where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import track as tracked
+
+    console = Console(stderr=True)
+    return tracked(items, description, console=console, transient=True, disable=not console.is_terminal)
 
 
 class _TextLines(logging.Formatter):

@@ -52,12 +52,14 @@ def _model(settings: "Settings") -> Iterator[Check]:
     def loaded() -> str:
         import torch
 
-        from fracture_watch.model import load_classifier
+        from fracture_watch import assembly, golden
 
-        model = settings.model
-        card = load_classifier(model.weights, threshold=model.threshold, device=model.device).card
+        classifier = assembly.load_model(settings)
+        known = golden.require(classifier)
+        card = classifier.card
         facts = f"{card.name} {card.version} ({card.facts.id}), threshold {card.threshold.value}"
-        return f"{facts}; torch {torch.__version__} with {torch.get_num_threads()} threads"
+        images = "golden images agree" if known else "its card has no golden images to compare with"
+        return f"{facts}; {images}; torch {torch.__version__} with {torch.get_num_threads()} threads"
 
     yield _tried("model", str(settings.model.weights), loaded)
 

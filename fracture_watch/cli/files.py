@@ -38,6 +38,7 @@ def scan(paths: Paths, config: Config = DEFAULT_CONFIG, as_json: Json = False) -
     counts: Counter[str] = Counter()
     began = time.monotonic()
     with assembly.runtime(settings) as running:
+        assembly.check_model(running.classifier)
         database = assembly.open_database(settings)
         service = assembly.service(settings, running, database)
         sources = itertools.chain.from_iterable(map(walk, trees))

@@ -41,6 +41,7 @@ def _start(config: Path, *, watching: bool, serving: bool) -> None:
     from fracture_watch import assembly
 
     with assembly.runtime(settings) as running:
+        assembly.check_model(running.classifier)
         database = assembly.open_database(settings)
         watcher = assembly.daemon(settings, running, database) if watching else None
         app = assembly.website(settings, running, database, watcher) if serving else None

@@ -127,6 +127,7 @@ def facts(header: Dataset) -> Facts:
         rows=integer(header, "Rows"),
         columns=integer(header, "Columns"),
         spacing=(spacing[0], spacing[1]) if usable else None,
+        manufacturer=text(header, "Manufacturer"),
     )
 
 

@@ -1,7 +1,7 @@
 """Radiographs -> predictions."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from fracture_watch.model.classifier import Classifier
@@ -10,7 +10,13 @@ __all__ = ["load_classifier"]
 
 
 def load_classifier(
-    weights: str | Path, *, threshold: float | None = None, device: str = "auto", batch_size: int = 16
+    weights: str | Path,
+    *,
+    threshold: float | None = None,
+    device: str = "auto",
+    batch_size: int = 16,
+    runtime: Literal["torch", "openvino"] = "torch",
+    one_view: bool = False,
 ) -> "Classifier":
     """Load weights with the card beside them.
 
@@ -23,6 +29,10 @@ def load_classifier(
     device : {"auto", "cpu", "cuda"}
     batch_size : int
         Most images in one forward pass.
+    runtime : {"torch", "openvino"}
+        What computes; OpenVINO runs on the CPU and needs its extra.
+    one_view : bool
+        Look at the whole picture alone, whatever views the card asks for: faster, less accurate.
 
     Raises
     ------
@@ -30,12 +40,22 @@ def load_classifier(
         If the weights or their card are missing, damaged or contradict each other.
     """
     # torch is imported here and not above, so that decoding workers can use this package without it.
+    from fracture_watch.errors import InvalidModel
     from fracture_watch.model.card import Card
     from fracture_watch.model.classifier import Classifier
     from fracture_watch.model.weights import load_network
 
     weights = Path(weights)
     card = Card.load(weights)
+    if one_view:
+        card = card.with_one_view()
     if threshold is not None:
         card = card.with_threshold(threshold)
-    return Classifier(load_network(weights, card), card, device, batch_size)
+    network = load_network(weights, card)
+    if runtime == "torch":
+        return Classifier(network, card, device, batch_size)
+    if device == "cuda":
+        raise InvalidModel("model.runtime openvino runs on the CPU; set model.device to auto or cpu, or take torch")
+    from fracture_watch.model.openvino_runtime import OpenVinoNetwork
+
+    return Classifier(OpenVinoNetwork(network, card.input.size), card, "cpu", batch_size)

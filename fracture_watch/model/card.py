@@ -3,12 +3,13 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fracture_watch.errors import InvalidModel
+from fracture_watch.model.pooling import Pool
 from fracture_watch.model.preprocess import Preprocessor, Resize
 from fracture_watch.records import ModelFacts
 
@@ -23,11 +24,20 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Views(_Part):
+    """The whole picture, and ``tiles`` (along its long side, across it) cut at ``long_side`` pixels, pooled."""
+
+    tiles: tuple[Annotated[int, Field(ge=1, le=4)], Annotated[int, Field(ge=1, le=4)]]
+    long_side: int = Field(ge=32, le=4096)
+    pool: Pool
+
+
 class Input(_Part):
-    """How a displayed radiograph becomes the model's input: RGB of ``size`` x ``size`` pixels."""
+    """How a displayed radiograph becomes the model's input: RGB of ``size`` x ``size`` pixels, of one or more views."""
 
     size: int = Field(default=224, ge=32, le=1024)
     resize: Resize = "letterbox"
+    views: Literal["whole"] | Views = "whole"
     mean: Channels = IMAGENET_MEAN
     std: Channels = IMAGENET_STD
 
@@ -47,10 +57,19 @@ class Threshold(_Part):
     chosen: str = "not chosen; 0.5 by default"
 
 
+class OneView(_Part):
+    """What holds instead where ``model.views`` is ``whole``: the same weights on the whole picture alone."""
+
+    calibration: Calibration
+    threshold: Threshold
+    golden: dict[str, Probability] = {}
+
+
 class Card(_Part):
     """A model card, as it stands in ``<weights>.yaml``.
 
-    Preprocessing, labels and threshold come from here alone, in training, serving and evaluation alike.
+    Preprocessing, labels and threshold come from here alone, in training, serving and evaluation alike. ``golden``
+    holds the probabilities of the drawn pictures of ``fracture_watch.golden``, by name.
     """
 
     name: str = Field(min_length=1)
@@ -60,16 +79,24 @@ class Card(_Part):
     input: Input = Input()
     calibration: Calibration = Calibration()
     threshold: Threshold = Threshold()
+    one_view: OneView | None = None
     training: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     intended_use: str = ""
     limits: list[str] = []
+    golden: dict[str, Probability] = {}
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
     @model_validator(mode="after")
     def _known_classes(self) -> Self:
         if self.classes != {0: "fractured", 1: "not fractured"}:
             raise ValueError("classes must be 0: fractured, 1: not fractured (the model contract)")
+        return self
+
+    @model_validator(mode="after")
+    def _one_view_of_several(self) -> Self:
+        if self.one_view and self.input.views == "whole":
+            raise ValueError("one_view is for cards whose input.views has tiles")
         return self
 
     @classmethod
@@ -87,7 +114,9 @@ class Card(_Part):
         if not path.is_file():
             raise InvalidModel(
                 f"{weights}: its card {path.name} is missing. Weights without a card do not load, because nothing "
-                "says how their input is made and what their outputs mean; write one (docs/model.md shows how)"
+                "says how their input is made and what their outputs mean. `fracture-watch model import "
+                f"{weights.name} --architecture torchvision:resnet18 --output NEW.pth` (or whatever its architecture "
+                "is) writes both; docs/model.md shows how"
             )
         try:
             return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
@@ -99,24 +128,54 @@ class Card(_Part):
         values = self.model_dump(mode="json") | {"classes": self.classes}
         # default_flow_style=None puts the innermost lists and mappings on one line each.
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
-        card_path(weights).write_text(text, encoding="utf-8")
+        temporary = card_path(weights).with_suffix(".yaml.part")  # a card in use is whole at every moment
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(card_path(weights))
 
     @property
     def preprocessor(self) -> Preprocessor:
         """The picture stage that this card asks for."""
-        return Preprocessor(size=self.input.size, resize=self.input.resize)
+        views = self.input.views
+        if views == "whole":
+            return Preprocessor(self.input.size, self.input.resize)
+        return Preprocessor(self.input.size, self.input.resize, views.tiles, views.long_side)
+
+    @property
+    def pool(self) -> Pool:
+        """How the views' logits become one."""
+        return "max" if self.input.views == "whole" else self.input.views.pool
 
     @property
     def facts(self) -> ModelFacts:
         """Name, version and identity. The identity covers every field that decides a result."""
         deciding = self.model_dump(mode="json", include={"architecture", "classes", "input", "calibration", "sha256"})
         deciding["threshold"] = self.threshold.value
+        if self.input.views == "whole":
+            del deciding["input"]["views"]  # cards were without it once; their models are still the same
         digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
         return ModelFacts(name=self.name, version=self.version, id=digest[:16])
 
     def with_threshold(self, value: float) -> Self:
         """The same model at another operating point: another identity."""
         return self.model_copy(update={"threshold": Threshold(value=value, chosen="model.threshold in the settings")})
+
+    def with_one_view(self) -> Self:
+        """The same weights on the whole picture alone: another identity.
+
+        Raises
+        ------
+        InvalidModel
+            If the card does not say how those scores are calibrated.
+        """
+        if self.input.views == "whole":
+            return self
+        if self.one_view is None:
+            raise InvalidModel(
+                f"{self.name} {self.version}: the card has no one_view section, so model.views cannot be whole; set it "
+                "to card, or train the model again"
+            )
+        whole = self.input.model_copy(update={"views": "whole"})
+        return self.model_copy(update={"input": whole, "one_view": None, **dict(self.one_view)})
 
 
 def card_path(weights: Path) -> Path:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fracture_watch.errors import InvalidModel
 from fracture_watch.model.card import Card
+from fracture_watch.model.pooling import Logits, pooled, shares
 from fracture_watch.model.weights import Network
 from fracture_watch.records import Label, Pixels, Prediction, Prepared, Radiograph
 
@@ -32,7 +33,7 @@ class Classifier:
     def __init__(self, network: Network, card: Card, device: str = "auto", batch_size: int = 16) -> None:
         self.card = card
         self._device = _device(device)
-        self._network = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.network = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._batch_size = batch_size
         self._mean = torch.tensor(card.input.mean, device=self._device).view(3, 1, 1) * 255
         self._std = torch.tensor(card.input.std, device=self._device).view(3, 1, 1) * 255
@@ -50,47 +51,70 @@ class Classifier:
         -------
         list of Prediction
         """
-        tensors = [self.card.preprocessor(r.pixels)[np.newaxis] for r in radiographs]
-        return self._predict(tensors)
+        preprocessor = self.card.preprocessor
+        return self._predict([preprocessor(r.pixels)[np.newaxis] for r in radiographs])
 
     def classify(self, prepared: Sequence[Prepared]) -> list[Prediction]:
         """Classify what decoding workers prepared, in order; a file's answer is its highest frame's."""
         return self._predict([p.tensor for p in prepared])
 
+    def view_logits(self, frames: Pixels) -> Logits:
+        """What the network says of each view, before pooling and calibration.
+
+        Parameters
+        ----------
+        frames : ndarray of uint8, shape (n, views, size, size) or (n, views, size, size, 3)
+
+        Returns
+        -------
+        ndarray of float64, shape (n, views)
+        """
+        return self._looked(_rgb(frames))[0].reshape(frames.shape[:2])
+
     def _predict(self, tensors: Sequence[Pixels]) -> list[Prediction]:
         if not tensors:
             return []
-        frames = torch.cat([_rgb(t) for t in tensors])
-        with self._lock, torch.inference_mode():
-            parts = [self._forward(chunk) for chunk in frames.split(self._batch_size)]
-        logits = np.concatenate([logit for logit, _ in parts])
-        maps = np.concatenate([evidence for _, evidence in parts])
-        ends = np.cumsum([len(t) for t in tensors])[:-1]
-        return [self._answer(z, m) for z, m in zip(np.split(logits, ends), np.split(maps, ends), strict=True)]
+        logits, maps = self._looked(torch.cat([_rgb(t) for t in tensors]))
+        answers, start = [], 0
+        for tensor in tensors:
+            frames, views = tensor.shape[:2]
+            these = slice(start, start := start + frames * views)
+            shape = (frames, views)
+            answers.append(self._answer(logits[these].reshape(shape), maps[these].reshape(*shape, *maps.shape[1:])))
+        return answers
 
-    def _forward(self, images: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Logits of *fractured*, shape (n,), and its activation maps, shape (n, h, w)."""
+    def _looked(self, images: Tensor) -> tuple[Logits, NDArray[np.float32]]:
+        """Logits of *fractured*, shape (n,), and its activation maps, shape (n, h, w), a batch at a time."""
+        with self._lock, torch.inference_mode():
+            parts = [self._forward(chunk) for chunk in images.split(self._batch_size)]
+        return np.concatenate([logit for logit, _ in parts]), np.concatenate([evidence for _, evidence in parts])
+
+    def _forward(self, images: Tensor) -> tuple[Logits, NDArray[np.float32]]:
         images = images.to(self._device, memory_format=torch.channels_last)
-        answer = self._network((images.float() - self._mean) / self._std)
+        answer = self.network((images.float() - self._mean) / self._std)
         logits = (answer.logits[:, _FRACTURED] - answer.logits[:, _NOT_FRACTURED]).double().cpu().numpy()
-        towards = self._network.head.weight[_FRACTURED] - self._network.head.weight[_NOT_FRACTURED]
+        towards = self.network.head.weight[_FRACTURED] - self.network.head.weight[_NOT_FRACTURED]
         evidence = torch.einsum("nchw,c->nhw", answer.features, towards).float().cpu().numpy()
         return logits, evidence
 
-    def _answer(self, logits: NDArray[np.float64], maps: NDArray[np.float32]) -> Prediction:
-        frame = int(np.argmax(logits))
-        score = self.card.calibration.slope * float(logits[frame]) + self.card.calibration.intercept
+    def _answer(self, logits: Logits, maps: NDArray[np.float32]) -> Prediction:
+        """``logits``: shape (frames, views); ``maps``: shape (frames, views, h, w)."""
+        scores = pooled(logits, self.card.pool)
+        frame = int(np.argmax(scores))
+        score = self.card.calibration.slope * float(scores[frame]) + self.card.calibration.intercept
         if not np.isfinite(score):
             raise InvalidModel(f"{self.card.name} {self.card.version}: the network's output is not a number")
         probability = float(1 / (1 + np.exp(-score)))
         threshold = self.card.threshold.value
         label = Label.FRACTURED if probability >= threshold else Label.NOT_FRACTURED
-        return Prediction(label, probability, threshold, self.card.facts, frame, maps[frame])
+        weights = shares(logits[frame : frame + 1], self.card.pool)[0].astype(np.float32)
+        evidence = maps[frame] * weights[:, np.newaxis, np.newaxis]
+        return Prediction(label, probability, threshold, self.card.facts, frame, evidence)
 
 
 def _rgb(tensor: Pixels) -> Tensor:
-    """(frames, size, size) or (frames, size, size, 3) -> (frames, 3, size, size)."""
-    images = torch.from_numpy(tensor)
+    """(frames, views, size, size) or (frames, views, size, size, 3) -> (frames * views, 3, size, size)."""
+    images = torch.from_numpy(tensor).flatten(0, 1)
     if images.ndim == 3:
         return images[:, None].expand(-1, 3, -1, -1)
     return images.permute(0, 3, 1, 2)

@@ -19,27 +19,50 @@ Which = Literal["positives", "all", "none"]
 _STRENGTH = 0.55  # opacity of the hottest point
 
 
+def aligned(evidence: NDArray[np.float32], preprocessor: Preprocessor, rows: int, columns: int) -> NDArray[np.float32]:
+    """The evidence for *fractured* of all views, laid over the displayed radiograph and added up.
+
+    Parameters
+    ----------
+    evidence : ndarray of float32, shape (views, h, w)
+        Over the model's input, padding included.
+    preprocessor : Preprocessor
+        Knows where the radiograph lies in each view.
+    rows, columns : int
+        Of the radiograph.
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, columns)
+    """
+    size = preprocessor.size
+    boxes = preprocessor.boxes(rows, columns)
+    total = np.zeros((rows, columns), np.float32)
+    for view, (left, top, width, height) in zip(evidence, boxes, strict=True):
+        enlarged = Image.fromarray(view.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC)
+        # What of the radiograph lies outside a tile is outside the crop's source too, and comes out 0.
+        shown = enlarged.crop((left, top, left + width, top + height))
+        # A tile's evidence is spread over less of the radiograph than the whole picture's, so there is more to a pixel.
+        density = width * height / (boxes[0][2] * boxes[0][3])
+        total += np.asarray(shown.resize((columns, rows), Image.Resampling.BILINEAR)) * np.float32(density)
+    return total
+
+
 def overlay(preview: Pixels, evidence: NDArray[np.float32], preprocessor: Preprocessor) -> Pixels:
     """Paint where the evidence for *fractured* lies over a displayed radiograph.
 
     Parameters
     ----------
     preview : ndarray of uint8, shape (rows, columns) or (rows, columns, 3)
-    evidence : ndarray of float32, shape (h, w)
-        Over the model's input, padding included; only what speaks for *fractured* (over 0) is painted.
+    evidence : ndarray of float32, shape (views, h, w)
+        Only what speaks for *fractured* (over 0) is painted.
     preprocessor : Preprocessor
-        Knows where the radiograph lies in the model's input.
 
     Returns
     -------
     ndarray of uint8, shape (rows, columns, 3)
     """
-    rows, columns = preview.shape[:2]
-    left, top, width, height = preprocessor.box(rows, columns)
-    size = preprocessor.size
-    whole = Image.fromarray(evidence.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC)
-    aligned = whole.crop((left, top, left + width, top + height)).resize((columns, rows), Image.Resampling.BILINEAR)
-    heat = np.clip(np.asarray(aligned), 0, None)
+    heat = np.clip(aligned(evidence, preprocessor, *preview.shape[:2]), 0, None)
     heat = heat / max(float(heat.max()), 1e-6)
     gray = preview if preview.ndim == 3 else np.repeat(preview[..., np.newaxis], 3, axis=2)
     opacity = (heat * _STRENGTH)[..., np.newaxis]

@@ -77,7 +77,7 @@ def load_network(weights: Path, card: Card) -> Network:
     except pickle.UnpicklingError as error:
         raise InvalidModel(
             f"{weights}: this is not a plain state_dict; loading it would run code from the file, which is refused. "
-            "Save it again with torch.save(model.state_dict(), ...)"
+            "Save it again with torch.save(model.state_dict(), ...), or see `fracture-watch model import --help`"
         ) from error
     except (RuntimeError, TypeError, AttributeError, EOFError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

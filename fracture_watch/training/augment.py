@@ -1,18 +1,56 @@
-"""Random views of training pictures that imitate how real radiographs differ."""
+"""Random looks of training pictures that imitate how real radiographs differ."""
 
 import math
+from functools import cache
 
+import numpy as np
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional
 
+_MARKS = ("L", "R", "AP", "PA", "LAT", "OBL", "L 12", "R AP", "2017", "SUP")
 
-def augmented(images: Tensor, size: int, random: torch.Generator) -> Tensor:
-    """Geometry, exposure, blur and noise, drawn anew for every picture.
+
+def geometry(centre: Tensor, span: Tensor, random: torch.Generator) -> Tensor:
+    """From where on the canvas each view is drawn.
+
+    Rotation within 20 degrees, zoom 0.8 to 1.15 of the side, aspect, shift and mirroring, around the view that was
+    asked for.
+
+    Parameters
+    ----------
+    centre : Tensor, shape (n, 2)
+        x and y as fractions of the canvas.
+    span : Tensor, shape (n,)
+        Side of the view as a fraction of the canvas's.
+    random : torch.Generator
+
+    Returns
+    -------
+    Tensor of float32, shape (n, 2, 3)
+        As ``torch.nn.functional.affine_grid`` takes it.
+    """
+    count = len(centre)
+    angle = _uniform(count, -math.pi / 9, math.pi / 9, random)
+    zoom = _uniform(count, 0.8, 1.15, random) * span
+    aspect = torch.exp(_uniform(count, -0.1, 0.1, random))
+    mirror = torch.where(torch.rand(count, generator=random) < 0.5, -1.0, 1.0)
+    shift = (torch.rand((count, 2), generator=random) - 0.5) * 0.16 * span[:, None] + 2 * centre - 1
+    cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
+    first = torch.stack([cos * aspect * mirror, -sin / aspect, shift[:, 0]], dim=1)
+    second = torch.stack([sin * aspect * mirror, cos / aspect, shift[:, 1]], dim=1)
+    return torch.stack([first, second], dim=1)
+
+
+def augmented(images: Tensor, places: Tensor, size: int, random: torch.Generator) -> Tensor:
+    """Draw each view, and vary exposure, sharpness, noise, collimation and markers.
 
     Parameters
     ----------
     images : Tensor of uint8, shape (n, side, side)
+    places : Tensor, shape (n, 2, 3)
+        From ``geometry``.
     size : int
         Side of the result in pixels.
     random : torch.Generator
@@ -22,29 +60,83 @@ def augmented(images: Tensor, size: int, random: torch.Generator) -> Tensor:
     Tensor of float32, shape (n, 3, size, size), in [0, 1]
     """
     pictures = images[:, None].float() / 255
-    grid = functional.affine_grid(_affine(len(pictures), random), [len(pictures), 1, size, size], align_corners=False)
+    grid = functional.affine_grid(places, [len(pictures), 1, size, size], align_corners=False)
     pictures = functional.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return _exposure(pictures, random).expand(-1, 3, -1, -1)
+    pictures = _marked(_collimated(pictures, random), random)
+    return _exposed(pictures, random).expand(-1, 3, -1, -1)
+
+
+def cells_on_boxes(places: Tensor, boxes: list[Tensor], cells: int) -> Tensor:
+    """Which cells of a view's feature map lie on a fracture.
+
+    Parameters
+    ----------
+    places : Tensor, shape (n, 2, 3)
+    boxes : list of Tensor, each of shape (k, 4)
+        Left, top, right, bottom as fractions of the canvas.
+    cells : int
+        Side of the feature map.
+
+    Returns
+    -------
+    Tensor of bool, shape (n, cells, cells)
+    """
+    middles = (functional.affine_grid(places, [len(places), 1, cells, cells], align_corners=False) + 1) / 2
+    # A box may lie between the cells' middles, so it counts half a cell further out.
+    reach = places[:, :, :2].norm(dim=1).mean(dim=1) / cells / 2
+    found = torch.zeros(middles.shape[:3], dtype=torch.bool)
+    for i, edges in enumerate(boxes):
+        for left, top, right, bottom in edges.tolist():
+            x, y, more = middles[i, ..., 0], middles[i, ..., 1], reach[i]
+            found[i] |= (x > left - more) & (x < right + more) & (y > top - more) & (y < bottom + more)
+    return found
 
 
 def _uniform(count: int, low: float, high: float, random: torch.Generator) -> Tensor:
     return torch.rand(count, generator=random) * (high - low) + low
 
 
-def _affine(count: int, random: torch.Generator) -> Tensor:
-    """Rotation within 20 degrees, zoom 0.8 to 1.1 of the side, aspect, shift, and mirroring."""
-    angle = _uniform(count, -math.pi / 9, math.pi / 9, random)
-    zoom = _uniform(count, 0.8, 1.1, random)
-    aspect = torch.exp(_uniform(count, -0.1, 0.1, random))
-    mirror = torch.where(torch.rand(count, generator=random) < 0.5, -1.0, 1.0)
-    shift_x, shift_y = _uniform(count, -0.08, 0.08, random), _uniform(count, -0.08, 0.08, random)
-    cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    first = torch.stack([cos * aspect * mirror, -sin / aspect, shift_x], dim=1)
-    second = torch.stack([sin * aspect * mirror, cos / aspect, shift_y], dim=1)
-    return torch.stack([first, second], dim=1)
+def _collimated(pictures: Tensor, random: torch.Generator) -> Tensor:
+    """A seventh gets the dark edges of a tilted collimator."""
+    count, size = len(pictures), pictures.shape[-1]
+    angle = _uniform(count, -0.3, 0.3, random)
+    right, up = (_uniform(count, 0.7, 1.15, random) for _ in range(2))
+    offset = _uniform(count, -0.1, 0.1, random)
+    line = torch.linspace(-1, 1, size)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    cos, sin = (f(angle).view(-1, 1, 1) for f in (torch.cos, torch.sin))
+    across, along = x * cos + y * sin, y * cos - x * sin
+    inside = ((across - offset.view(-1, 1, 1)).abs() < right.view(-1, 1, 1)) & (along.abs() < up.view(-1, 1, 1))
+    chosen = (torch.rand(count, generator=random) < 1 / 7).view(-1, 1, 1)
+    return pictures * (inside | ~chosen)[:, None]
 
 
-def _exposure(pictures: Tensor, random: torch.Generator) -> Tensor:
+def _marked(pictures: Tensor, random: torch.Generator) -> Tensor:
+    """A fifth gets a bright marker near its edge, as burnt-in side letters and labels lie."""
+    count, size = len(pictures), pictures.shape[-1]
+    chosen = torch.rand(count, generator=random) < 0.2
+    numbers = torch.rand((count, 4), generator=random)
+    for i in chosen.nonzero().flatten().tolist():
+        which, along, edge, level = numbers[i].tolist()
+        mark = _mark(_MARKS[int(which * len(_MARKS))], size)
+        rows, columns = mark.shape
+        far = int(along * (size - columns)), int(along * (size - rows))
+        left, top = [(far[0], 0), (far[0], size - rows), (0, far[1]), (size - columns, far[1])][int(edge * 4)]
+        target = pictures[i, 0, top : top + rows, left : left + columns]
+        target.copy_(torch.maximum(target, mark * (0.6 + 0.4 * level)))
+    return pictures
+
+
+@cache
+def _mark(text: str, size: int) -> Tensor:
+    font = ImageFont.load_default(max(8, size // 14))
+    left, top, right, bottom = font.getbbox(text)
+    image = Image.new("L", (int(right - left) + 6, int(bottom - top) + 6))
+    ImageDraw.Draw(image).text((3 - left, 3 - top), text, fill=255, font=font)
+    return torch.from_numpy(np.asarray(image, np.float32)[: size // 2, : size // 2] / 255)
+
+
+def _exposed(pictures: Tensor, random: torch.Generator) -> Tensor:
     """Gamma, contrast, brightness; a tenth inverted; a fifth softened; detector noise."""
     count = len(pictures)
 

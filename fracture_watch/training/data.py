@@ -1,8 +1,9 @@
 """A labels CSV and a folder of pictures -> arrays. Pictures are read and resized by the serving code itself."""
 
 import csv
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +16,49 @@ from fracture_watch.records import Pixels
 
 FRACTURED = 0
 _REQUIRED = ("image", "label", "split", "group")
+_EDGES = ("x_min", "y_min", "x_max", "y_max")
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One labelled picture. ``label`` is 0 fractured, 1 not; ``flags`` are the CSV's other columns that say 1."""
+    """One labelled picture.
+
+    ``label`` is 0 fractured, 1 not; ``flags`` are the CSV's other columns that say 1; ``boxes`` hold its fractures,
+    as fractions of width and height: left, top, right, bottom.
+    """
 
     path: Path
     label: int
     split: str
     group: str
     flags: frozenset[str]
+    boxes: tuple[Box, ...] = ()
 
     @property
     def fractured(self) -> bool:
         """Whether the label says fractured."""
         return self.label == FRACTURED
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where labelled pictures are: a labels CSV (``read_labels``), a folder, a CSV of boxes (``with_boxes``)."""
+
+    labels: Path
+    pictures: Path
+    boxes: Path | None = None
+
+    def examples(self) -> list[Example]:
+        """Every example, with its boxes.
+
+        Raises
+        ------
+        WrongUse
+            If a file is missing or unusable.
+        """
+        examples = read_labels(self.labels, self.pictures)
+        return with_boxes(examples, self.boxes, self.pictures) if self.boxes else examples
 
 
 def read_labels(labels: Path, data: Path) -> list[Example]:
@@ -62,19 +90,68 @@ def _example(row: dict[str, str], data: Path, line: int) -> Example:
     return Example(path, int(row["label"]), row["split"], row["group"], flags)
 
 
+def with_boxes(examples: Sequence[Example], boxes: Path, data: Path) -> list[Example]:
+    """Add fracture boxes from a CSV with the columns ``image, x_min, y_min, x_max, y_max``, several rows an image.
+
+    Raises
+    ------
+    WrongUse
+        If the file cannot be read, or an edge is missing or is no fraction.
+    """
+    found: dict[Path, list[Box]] = defaultdict(list)
+    try:
+        with boxes.open(newline="", encoding="utf-8") as file:
+            for line, row in enumerate(csv.DictReader(file), start=2):
+                found[data / (row.get("image") or "")].append(_box(row, line, boxes))
+    except OSError as error:
+        raise WrongUse(f"{boxes}: the boxes cannot be read: {error.strerror}") from error
+    return [replace(example, boxes=tuple(found[example.path])) for example in examples]
+
+
+def _box(row: dict[str, str], line: int, boxes: Path) -> Box:
+    try:
+        left, top, right, bottom = (float(row[edge]) for edge in _EDGES)
+    except (KeyError, TypeError, ValueError) as error:
+        raise WrongUse(f"{boxes}, line {line}: needs the columns image and, as numbers, {', '.join(_EDGES)}") from error
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise WrongUse(f"{boxes}, line {line}: the edges must be fractions of width and height, min below max")
+    return left, top, right, bottom
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pictures:
+    """Pictures on square canvases, in memory.
+
+    Attributes
+    ----------
+    pixels : ndarray of uint8, shape (n, side, side)
+        Grey; colour pictures are averaged over their channels, as radiographs carry no colour.
+    areas : ndarray of float, shape (n, 4)
+        Where each picture lies on its canvas: left, top, right, bottom, as fractions of the canvas.
+    boxes : list of ndarray of float, each of shape (k, 4)
+        The fractures of each picture, as fractions of the canvas.
+    """
+
+    pixels: Pixels
+    areas: NDArray[np.float64]
+    boxes: list[NDArray[np.float64]]
+
+
 def load_pictures(
     examples: Sequence[Example],
-    preprocessor: Preprocessor,
+    canvas: Preprocessor,
     track: Callable[[Iterable[Example]], Iterable[Example]] = iter,
-) -> Pixels:
-    """Read every example as the model would see it.
-
-    Returns
-    -------
-    ndarray of uint8, shape (n, size, size)
-        Grey; colour pictures are averaged over their channels, as radiographs carry no colour.
-    """
-    return np.stack([_grey(preprocessor(read(example.path).pixels)) for example in track(examples)])
+) -> Pictures:
+    """Read every example onto a canvas, with the serving code."""
+    pixels, areas, boxes = [], [], []
+    for example in track(examples):
+        shown = read(example.path).pixels
+        left, top, width, height = (edge / canvas.size for edge in canvas.boxes(*shown.shape[:2])[0])
+        pixels.append(_grey(canvas(shown)[0]))
+        areas.append((left, top, left + width, top + height))
+        fractions = np.array(example.boxes, float).reshape(-1, 4)
+        boxes.append(fractions * (width, height, width, height) + (left, top, left, top))
+    return Pictures(np.stack(pixels), np.array(areas), boxes)
 
 
 def _grey(pixels: Pixels) -> Pixels:

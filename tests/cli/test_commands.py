@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -8,25 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fracture_watch.cli import main
 from fracture_watch.imaging import read
-from tests.conftest import png
+from tests.conftest import ARCHITECTURE, make_weights, png, write_config
 from tests.dicoms import dicom
-
-
-@pytest.fixture
-def fw(config, capsys, monkeypatch):
-    """Run a command as the shell would: (exit status, standard output, standard error)."""
-    monkeypatch.chdir(config.parent)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fracture-watch", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture
@@ -199,3 +184,62 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert shutil.which("fracture-watch", path=str(Path(sys.executable).parent))
+
+
+@pytest.fixture
+def contradicted(config, tmp_path):
+    """Weights under a card whose golden probabilities are another model's."""
+    weights = make_weights(tmp_path / "own.pth", golden={"dicom-1": 0.123, "png-1": 0.5, "colour-1": 0.5})
+    write_config(tmp_path, weights)
+    return weights
+
+
+@pytest.mark.parametrize("command", ["run", "watch", "serve", "scan"])
+def test_nothing_starts_with_a_model_that_contradicts_its_card(fw, archive, tmp_path, contradicted, command):
+    code, out, err = fw(command, *([archive] if command == "scan" else []))
+    assert (code, out) == (2, "")
+    assert "golden images get other probabilities than its card says: dicom-1" in err
+    assert not (tmp_path / "fracture_watch.db").exists()
+
+
+def test_model_check_finds_it_and_writes_on_request(fw, contradicted):
+    before = json.loads(fw("model", "show", "--json")[1])
+    code, out, _ = fw("model", "check", "--json")
+    report = json.loads(out)
+    assert (code, report["ok"], report["golden"][0]["expected"]) == (1, False, 0.123)
+    assert fw("model", "check", "--write")[0] == 0
+    assert "answers as its card says" in fw("model", "check")[1]
+    assert json.loads(fw("model", "show", "--json")[1])["id"] == before["id"]
+
+
+def test_a_card_without_golden_values_is_warned_of_and_works(fw, archive):
+    code, _, err = fw("scan", archive / "a.png")
+    assert code == 0
+    assert "model check --write" in err
+    assert "nothing to compare with" in fw("model", "check")[1]
+
+
+def test_weights_without_a_card_name_the_command_that_brings_them_and_it_works(fw, tmp_path, archive):
+    make_weights(tmp_path / "plain.pth")
+    (tmp_path / "plain.yaml").unlink()
+    write_config(tmp_path, tmp_path / "plain.pth")
+    code, _, err = fw("scan", archive)
+    assert code == 2
+    assert "fracture-watch model import plain.pth --architecture" in err
+    order = ["--classes", "fractured,not fractured", "--architecture", ARCHITECTURE]
+    assert fw("model", "import", "plain.pth", "--output", "own.pt", *order)[0] == 2
+    code, out, _ = fw("model", "import", "plain.pth", "--output", "own.pth", *order)
+    assert code == 0
+    assert "stretch" in out
+    write_config(tmp_path, tmp_path / "own.pth")
+    assert fw("model", "check")[0] == 0
+    assert fw("scan", archive / "a.png")[0] == 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the openvino extra is not installed")
+def test_another_runtime_than_the_reference_is_in_every_rows_notes(fw, archive, tmp_path, weights):
+    write_config(tmp_path, weights, model={"runtime": "openvino"})
+    fw("scan", archive)
+    rows = json.loads(fw("results", "--status", "classified", "--json")[1])
+    assert [row["notes"] for row in rows] == [["runtime openvino"]] * 2
+    assert lines(fw("predict", archive / "a.png", "--json")[1])[0]["notes"] == ["runtime openvino"]

@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from fracture_watch.errors import InvalidModel
-from fracture_watch.model.card import Calibration, Card, Threshold, card_path
+from fracture_watch.model.card import Calibration, Card, OneView, Threshold, Views, card_path
 from tests.conftest import make_weights
 
 
@@ -42,6 +42,9 @@ def test_weights_without_a_card_do_not_load(own):
         ({"colour": "blue"}, "colour: Extra inputs"),
         ({"sha256": "xyz"}, "sha256"),
         ({"input": {"size": 224, "resize": "squash"}}, "input.resize"),
+        ({"input": {"views": "many"}}, "input.views"),
+        ({"input": {"views": {"tiles": [3, 9], "long_side": 448, "pool": "max"}}}, "input.views.Views.tiles.1"),
+        ({"one_view": {"calibration": {}, "threshold": {}}}, "one_view is for cards whose input.views has tiles"),
     ],
 )
 def test_a_wrong_card_says_which_field(own, changes, said):
@@ -60,8 +63,43 @@ def test_what_decides_a_result_is_part_of_the_identity(own):
         card.model_copy(update={"input": card.input.model_copy(update={"mean": (0.5, 0.5, 0.5)})}),
         card.model_copy(update={"sha256": "0" * 64}),
         card.model_copy(update={"architecture": "timm:resnet18"}),
+        *(tiled(card, tiles=tiles, pool=pool) for tiles in ((3, 3), (3, 2)) for pool in ("max", "noisy-or")),
+        tiled(card, tiles=(3, 3), pool="max", long_side=96),
     ]
-    assert len({c.facts.id for c in [card, *changed]}) == 7
+    assert len({c.facts.id for c in [card, *changed]}) == 12
+
+
+def tiled(card: Card, *, tiles: tuple[int, int], pool: str, long_side: int = 128) -> Card:
+    views = Views(tiles=tiles, long_side=long_side, pool=pool)
+    return card.model_copy(update={"input": card.input.model_copy(update={"views": views})})
+
+
+def test_the_identity_of_a_card_from_before_views_is_unchanged(own):
+    edit(own, sha256="0" * 64)
+    values = yaml.safe_load(card_path(own).read_text())
+    del values["input"]["views"], values["one_view"]
+    card_path(own).write_text(yaml.safe_dump(values))
+    assert Card.load(own).facts.id == "0201c7a76a010ffc"
+
+
+def test_a_tiled_card_survives_writing_and_reading(own):
+    card = tiled(Card.load(own), tiles=(3, 2), pool="noisy-or")
+    card.save(own)
+    assert Card.load(own) == card
+
+
+def test_one_view_takes_its_own_calibration_and_threshold(own):
+    alone = OneView(calibration=Calibration(slope=3.0), threshold=Threshold(value=0.2, chosen="so"))
+    card = tiled(Card.load(own), tiles=(3, 3), pool="max").model_copy(update={"one_view": alone})
+    one = card.with_one_view()
+    assert (one.input.views, one.calibration.slope, one.threshold.value) == ("whole", 3.0, 0.2)
+    assert one.facts.id != card.facts.id
+    assert one.with_one_view() is one
+
+
+def test_one_view_without_its_calibration_is_refused(own):
+    with pytest.raises(InvalidModel, match="no one_view section"):
+        tiled(Card.load(own), tiles=(3, 3), pool="max").with_one_view()
 
 
 def test_prose_is_no_part_of_the_identity(own):

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 import fracture_watch
-from fracture_watch.model.card import IMAGENET_MEAN, IMAGENET_STD, Calibration, Card, Input, Threshold
+from fracture_watch.model.card import IMAGENET_MEAN, IMAGENET_STD, Calibration, Card, Input, Threshold, Views
 from fracture_watch.model.classifier import Classifier
 from fracture_watch.model.weights import Answer
 from fracture_watch.records import Facts, Label, Prepared, Radiograph
@@ -36,8 +36,8 @@ def classifier(**card) -> Classifier:
 
 def prepared(*levels: int, colour: bool = False) -> Prepared:
     shape = (32, 32, 3) if colour else (32, 32)
-    tensor = np.stack([np.full(shape, level, np.uint8) for level in levels])
-    return Prepared("0" * 64, tensor, tuple(tensor), Facts())
+    tensor = np.stack([np.full((1, *shape), level, np.uint8) for level in levels])
+    return Prepared("0" * 64, tensor, tuple(tensor[:, 0]), Facts())
 
 
 def expected(level: int) -> float:
@@ -92,6 +92,42 @@ def test_files_of_several_frames_and_batches_do_not_mix():
     assert [p.probability for p in together] == pytest.approx([p.probability for p in alone], abs=1e-6)
 
 
+def tiled(pool: str) -> Classifier:
+    return classifier(input=Input(size=32, views=Views(tiles=(2, 1), long_side=64, pool=pool)))
+
+
+def with_views(*frames: tuple[int, ...]) -> Prepared:
+    tensor = np.stack([[np.full((32, 32), level, np.uint8) for level in views] for views in frames])
+    return Prepared("0" * 64, tensor, tuple(tensor[:, 0]), Facts())
+
+
+def test_views_of_a_frame_are_pooled_and_frames_are_not():
+    [maximum] = tiled("max").classify([with_views((10, 100, 20), (90, 80, 70))])
+    [either] = tiled("noisy-or").classify([with_views((10, 100, 20), (90, 80, 70))])
+    assert (maximum.frame, either.frame) == (0, 1)
+    assert maximum.probability == pytest.approx(expected(100), abs=1e-6)
+    none = np.prod([1 - expected(level) for level in (90, 80, 70)])
+    assert either.probability == pytest.approx(1 - none, abs=1e-6)
+
+
+def test_files_of_several_views_do_not_mix():
+    files = [with_views(*[(start + i, start + 2 * i, 5) for i in range(count)]) for start, count in ((9, 3), (60, 1))]
+    together = tiled("noisy-or").classify(files)
+    assert together == [tiled("noisy-or").classify([file])[0] for file in files]
+    assert all(p.evidence.shape == (3, 32, 32) for p in together)
+
+
+def test_evidence_counts_by_what_its_view_has_to_do_with_the_answer():
+    [found] = tiled("max").classify([with_views((10, 100, 20))])
+    assert [bool(view.any()) for view in found.evidence] == [False, True, False]
+
+
+def test_view_logits_are_those_before_pooling():
+    logits = tiled("mean").view_logits(with_views((10, 100, 20)).tensor)
+    assert logits.shape == (1, 3)
+    assert 1 / (1 + np.exp(-logits[0])) == pytest.approx([expected(level) for level in (10, 100, 20)], abs=1e-6)
+
+
 def test_nothing_gives_nothing():
     assert classifier().classify([]) == []
 
@@ -105,7 +141,7 @@ def test_the_mean_of_the_evidence_is_the_logit(weights):
     model = fracture_watch.load_classifier(weights, device="cpu")
     pixels = np.random.default_rng(1).integers(0, 256, (100, 80), dtype=np.uint8)
     [found] = model.predict([Radiograph(pixels, "0" * 64, 0, 1, Facts())])
-    head = model._network.head
+    head = model.network.head
     bias = float((head.bias[0] - head.bias[1]).detach())
     logit = np.log(found.probability / (1 - found.probability))
     assert float(found.evidence.mean()) + bias == pytest.approx(logit, abs=1e-4)

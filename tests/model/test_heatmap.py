@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from fracture_watch.errors import StorageUnavailable
-from fracture_watch.model.heatmap import DataUrl, Gallery, Illustrator, overlay
+from fracture_watch.model.heatmap import DataUrl, Gallery, Illustrator, aligned, overlay
 from fracture_watch.model.preprocess import Preprocessor
 from fracture_watch.records import Facts, Label, ModelFacts, Prediction, Prepared
 
@@ -15,8 +15,8 @@ MODEL = ModelFacts("m", "1", "abcd")
 
 
 def evidence(row: int, column: int) -> np.ndarray:
-    heat = np.full((7, 7), -1.0, np.float32)
-    heat[row, column] = 5
+    heat = np.full((1, 7, 7), -1.0, np.float32)
+    heat[0, row, column] = 5
     return heat
 
 
@@ -41,8 +41,28 @@ def test_letterbox_padding_is_cut_off():
     assert column == pytest.approx((2.5 / 7 - 0.25) * 2, abs=0.08)
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(200, 164), (164, 200)])
+@pytest.mark.parametrize("tile", range(1, 10))
+def test_a_tiles_heat_lies_where_the_tile_was_cut(rows, columns, tile):
+    preprocessor = Preprocessor(224, tiles=(3, 3), long_side=448)
+    heat = np.zeros((10, 7, 7), np.float32)
+    heat[tile, 2, 4] = 5
+    left, top, width, height = preprocessor.boxes(rows, columns)[tile]
+    row, column = hottest(overlay(np.full((rows, columns), 60, np.uint8), heat, preprocessor))
+    assert row == pytest.approx((2.5 / 7 * 224 - top) / height, abs=0.02)
+    assert column == pytest.approx((4.5 / 7 * 224 - left) / width, abs=0.02)
+
+
+def test_whole_and_tiles_add_up_to_the_evidence():
+    """Over a square picture the mean of the map is the sum of the views' means: the logit, less a constant."""
+    preprocessor = Preprocessor(224, tiles=(2, 2), long_side=448)
+    evidence = np.random.default_rng(5).normal(size=(5, 7, 7)).astype(np.float32)
+    heat = aligned(evidence, preprocessor, 448, 448)
+    assert heat.mean() == pytest.approx(evidence.mean(axis=(1, 2)).sum(), abs=0.05)
+
+
 def test_what_speaks_against_a_fracture_is_not_painted():
-    picture = overlay(PREVIEW, np.full((7, 7), -1, np.float32), Preprocessor(224))
+    picture = overlay(PREVIEW, np.full((1, 7, 7), -1, np.float32), Preprocessor(224))
     assert (picture == 60).all()
 
 

