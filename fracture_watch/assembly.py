@@ -1,10 +1,11 @@
 """The only module that names concrete classes: Settings -> running parts."""
 
+import ctypes
 import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from fracture_watch.service import Service
 
 log = logging.getLogger(__name__)
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]
 
     # Decoding workers and torch share the cores: threads that spin while they wait would slow both many times over.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _keep_freed_memory()
     imaging, classifier = settings.imaging, load_model(settings)
     plan = Plan(classifier.card.preprocessor, thumbnail, limits(settings), _scope(settings))
     # torch is the reference; a result that something else computed says so.
@@ -215,6 +218,14 @@ def check_completeness(path: Path) -> Completeness:
     if found is Format.UNKNOWN and may_become(head):
         return Completeness.INCOMPLETE
     return completeness(path, found)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what a forward pass frees: to ask the system for it anew takes up to a quarter of the next one."""
+    with suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_M_TRIM_THRESHOLD, 1 << 30)
 
 
 def cores() -> int:

@@ -151,7 +151,7 @@ def test_the_python_example_runs(playground):
     [example] = [text for kind, text in BLOCKS if kind == "python"]
     done = run([sys.executable, "-c", example], playground)
     assert done.returncode == 0, done.stderr
-    assert re.match(r"(not )?fractured 0\.\d+ 0\.2297 0\.1\.0", done.stdout)
+    assert re.match(r"(not )?fractured 0\.\d+ 0\.1177 0\.2\.0", done.stdout)
 
 
 def test_the_card_examples_of_the_docs_are_valid_cards():

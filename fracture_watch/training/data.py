@@ -147,14 +147,15 @@ def load_pictures(
     for example in track(examples):
         shown = read(example.path).pixels
         left, top, width, height = (edge / canvas.size for edge in canvas.boxes(*shown.shape[:2])[0])
-        pixels.append(_grey(canvas(shown)[0]))
+        pixels.append(grey(canvas(shown)[0]))
         areas.append((left, top, left + width, top + height))
         fractions = np.array(example.boxes, float).reshape(-1, 4)
         boxes.append(fractions * (width, height, width, height) + (left, top, left, top))
     return Pictures(np.stack(pixels), np.array(areas), boxes)
 
 
-def _grey(pixels: Pixels) -> Pixels:
+def grey(pixels: Pixels) -> Pixels:
+    """One channel; colour is averaged."""
     return pixels if pixels.ndim == 2 else np.rint(pixels.mean(axis=2)).astype(np.uint8)
 
 

@@ -38,7 +38,8 @@ class Recipe:
     size: int = 224
     resize: Resize = "letterbox"
     long_side: int = 448
-    epochs: int = 20
+    epochs: int = 14
+    warm_share: float = 3 / 7  # of the steps: the learning rate rises to its highest
     batch_size: int = 32
     learning_rate: float = 5e-4
     weight_decay: float = 0.02
@@ -69,7 +70,9 @@ def fit(
     fitted = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(fitted, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     steps = math.ceil(len(examples) / recipe.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps * recipe.epochs)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.learning_rate, total_steps=steps * recipe.epochs, pct_start=recipe.warm_share
+    )
     parts = {"network": network, "average": average, "optimizer": optimizer, "schedule": schedule}
     first = _resume(checkpoint, parts, recipe, say)
     source = _Source(examples, recipe, track)

@@ -87,7 +87,7 @@ def test_serving_scores_exactly_as_training_measured(labelled, trained):
 
 def test_boxes_bring_tiles_and_a_calibration_for_the_whole_picture_alone(labelled, trained):
     output, card = trained
-    assert (card.input.views.tiles, card.input.views.long_side) == ((3, 3), 96)
+    assert (card.input.views.tiles, card.input.views.long_side) == ((3, 2), 96)
     assert set(card.metrics) == {"val", "val_one_view", "val_pointing"}
     alone = fracture_watch.load_classifier(output, device="cpu", one_view=True)
     assert alone.card.calibration == card.one_view.calibration
