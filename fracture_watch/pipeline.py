@@ -1,13 +1,15 @@
 """A batch of files -> an outcome for each. Records nothing and moves nothing."""
 
+import itertools
 import logging
-from collections.abc import Callable, Collection, Sequence
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Protocol, TypeAlias, TypeVar
 
 from fracture_watch.errors import FileFailed, FileRejected, FractureWatchError, Internal, SystemicError
 from fracture_watch.records import Classified, Duplicate, Failed, Outcome, Prediction, Prepared, Rejected, Source
 
 log = logging.getLogger(__name__)
+Item = TypeVar("Item")
 Known: TypeAlias = Callable[[Collection[str]], Collection[str]]
 Draw: TypeAlias = Callable[[Prepared, Prediction], str | None]
 
@@ -31,6 +33,13 @@ class Classifier(Protocol):
 
     def classify(self, prepared: Sequence[Prepared]) -> list[Prediction]:
         """Classify, in order."""
+
+
+def batches(sources: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """``sources`` by ``size``, the last batch with what is left; read as they are needed."""
+    iterator = iter(sources)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
 
 
 def no_picture(prepared: Prepared, prediction: Prediction) -> str | None:

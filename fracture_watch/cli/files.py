@@ -30,6 +30,7 @@ def scan(paths: Paths, config: Config = DEFAULT_CONFIG, as_json: Json = False) -
     from fracture_watch.delivery.exports import file_record, sentence
     from fracture_watch.intake.folder import Tree
     from fracture_watch.intake.folder import scan as walk
+    from fracture_watch.pipeline import batches
     from fracture_watch.service import in_place
 
     trees = [
@@ -42,7 +43,7 @@ def scan(paths: Paths, config: Config = DEFAULT_CONFIG, as_json: Json = False) -
         database = assembly.open_database(settings)
         service = assembly.service(settings, running, database)
         sources = itertools.chain.from_iterable(map(walk, trees))
-        for batch in _with_progress(_batches(sources, settings.model.batch_size), counts):
+        for batch in _with_progress(batches(sources, settings.model.batch_size), counts):
             started = time.monotonic()
             recorded = service.process(batch, in_place)
             share = (time.monotonic() - started) * 1000 / len(batch)
@@ -72,7 +73,7 @@ def predict(
     from fracture_watch import assembly
     from fracture_watch.delivery.exports import file_record, sentence
     from fracture_watch.model.heatmap import Illustrator
-    from fracture_watch.pipeline import no_picture
+    from fracture_watch.pipeline import batches, no_picture
 
     counts: Counter[str] = Counter()
     began = time.monotonic()
@@ -85,7 +86,7 @@ def predict(
             pictures.append(illustrator.png(prepared, prediction))
             return None
 
-        for batch in _batches((_source(path) for path in files), settings.model.batch_size):
+        for batch in batches((_source(path) for path in files), settings.model.batch_size):
             started = time.monotonic()
             outcomes: list[Outcome] = running.pipeline.run(batch, draw=keep if heatmap else no_picture)
             share = (time.monotonic() - started) * 1000 / len(batch)
@@ -140,12 +141,6 @@ def _source(path: Path) -> "SourceFile":
     from fracture_watch.records import SourceFile, now
 
     return SourceFile(path, 0, 0, 0, now())
-
-
-def _batches(sources: "Iterable[SourceFile]", size: int) -> "Iterator[list[SourceFile]]":
-    iterator = iter(sources)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
 
 
 def _with_progress(batches: "Iterable[list[SourceFile]]", counts: Counter[str]) -> "Iterator[list[SourceFile]]":

@@ -54,7 +54,8 @@ class DicomImage:
                 self._check_kind()
                 self._check_scope(scope)
                 self._check_syntax()
-                self._frames = Frames(self._header, self._photometric(), limits)
+                self._photometric = self._known_photometric()
+                self._frames = Frames(self._header, self._photometric, limits)
             except FractureWatchError as error:
                 error.facts = self.facts
                 raise
@@ -81,23 +82,22 @@ class DicomImage:
 
     def _displayed(self, frame: int) -> Pixels:
         header = of_frame(self._header, frame)
-        photometric = self._photometric()
-        if photometric in _GRAY:
-            chain, notes = chain_of(header, self._frames.stored, white_is_low=photometric == "MONOCHROME1")
+        if self._photometric in _GRAY:
+            chain, notes = chain_of(header, self._frames.stored, white_is_low=self._photometric == "MONOCHROME1")
             words, stored = self._frames.gray(frame)
             shown = render(words, stored, chain)
             self._notes += notes
         else:
-            shown = self._colors(frame, photometric)
+            shown = self._colors(frame)
         shown, notes = exposed(shown, header)
         self._notes += notes
         shown, notes = squared(shown, header, self._limits)
         self._notes += notes
         return shown
 
-    def _colors(self, frame: int, photometric: str) -> Pixels:
+    def _colors(self, frame: int) -> Pixels:
         array, bits = self._frames.colors(frame), self._frames.stored.bits_stored
-        if photometric == "PALETTE COLOR":
+        if self._photometric == "PALETTE COLOR":
             return looked_up(array, self._header, self._frames.stored.signed)
         if bits > 8:
             array = np.clip(array >> (bits - 8), 0, 255)
@@ -150,7 +150,7 @@ class DicomImage:
     def _syntax(self) -> UID:
         return UID(self._header.file_meta.TransferSyntaxUID)
 
-    def _photometric(self) -> str:
+    def _known_photometric(self) -> str:
         photometric = text(self._header, "PhotometricInterpretation")
         if photometric not in _GRAY + _COLOR:
             raise Corrupt(

@@ -55,8 +55,10 @@ def check(encoded: bytes, syntax: UID, header: Frame) -> Frame:
 def _jpeg(encoded: bytes) -> Frame | None:
     """The frame header of JPEG (ITU-T T.81 B.2.2) and JPEG-LS (T.87 C.2.2)."""
     start = _frame_header(encoded)
-    if start is None:
-        return None
+    return None if start is None else _frame_at(encoded, start)
+
+
+def _frame_at(encoded: bytes, start: int) -> Frame:
     rows, columns = (int.from_bytes(encoded[start + n : start + n + 2], "big") for n in (5, 7))
     return Frame(rows, columns, encoded[start + 9], encoded[start + 4])
 
@@ -81,9 +83,10 @@ def is_whole_jpeg(encoded: bytes) -> bool:
 
     What has no frame header is left to the decoder to complain of.
     """
-    start, frame = _frame_header(encoded), _jpeg(encoded)
-    if start is None or frame is None:
+    start = _frame_header(encoded)
+    if start is None:
         return True
+    frame = _frame_at(encoded, start)
     codes = {
         _BASELINE: frame.rows * frame.columns // 64 * 2,  # a block takes a code for its mean and one for its end
         _EXTENDED: frame.rows * frame.columns // 64 * 2,

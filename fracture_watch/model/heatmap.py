@@ -69,6 +69,18 @@ def overlay(preview: Pixels, evidence: NDArray[np.float32], preprocessor: Prepro
     return np.asarray(np.rint(gray * (1 - opacity) + _colours(heat) * opacity), np.uint8)
 
 
+def png(pixels: Pixels) -> bytes:
+    """A picture as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def data_url(content: bytes, kind: str = "image/png") -> str:
+    """A file as part of a page or an answer."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
 def _colours(heat: NDArray[np.float32]) -> NDArray[np.float32]:
     """0 dark red, 1/2 orange, 1 yellow: ordered by lightness, so also readable without colour vision."""
     stops = np.array([0, 0.5, 1])
@@ -95,9 +107,7 @@ class Illustrator:
         if not wanted or prediction.evidence is None:
             return None
         picture = overlay(prepared.previews[prediction.frame], prediction.evidence, self.preprocessor)
-        buffer = io.BytesIO()
-        Image.fromarray(picture).save(buffer, "PNG", compress_level=3)
-        return buffer.getvalue()
+        return png(picture)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,5 +147,5 @@ class DataUrl:
 
     def __call__(self, prepared: Prepared, prediction: Prediction) -> str | None:
         """Draw one."""
-        png = self.illustrator.png(prepared, prediction)
-        return None if png is None else "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+        picture = self.illustrator.png(prepared, prediction)
+        return None if picture is None else data_url(picture)

@@ -1,24 +1,19 @@
 """Cases through the serving pipeline -> what the model says of each, and pictures of its worst mistakes."""
 
-import base64
-import io
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from fracture_watch.errors import Unreadable, WrongUse
-from fracture_watch.model.heatmap import DataUrl
-from fracture_watch.pipeline import Pipeline
+from fracture_watch.model.heatmap import DataUrl, data_url, png
+from fracture_watch.pipeline import Pipeline, batches
 from fracture_watch.records import Classified, Facts, Prediction, Prepared, SourceFile, now
 from fracture_watch.training.bootstrap import Sample
 from fracture_watch.training.cases import Case
-
-Track: TypeAlias = Callable[[Iterable[Any], str], Iterable[Any]]
+from fracture_watch.training.data import Track
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +70,7 @@ def assess(
         for case in cases
         if case.path is None
     ]
-    batches = list(_batches([case for case in cases if case.path], batch_size))
-    for batch in track(batches, "classifying"):
+    for batch in track(list(batches([case for case in cases if case.path], batch_size)), "classifying"):
         for case, outcome in zip(batch, pipeline.run([_source(case) for case in batch]), strict=True):
             if isinstance(outcome, Classified):
                 answers.append(_answer(case, outcome))
@@ -110,7 +104,7 @@ def worst_mistakes(pipeline: Pipeline, answers: Sequence[Answer], each: int, ill
             drawn: list[tuple[str, str | None]] = []
 
             def draw(prepared: Prepared, prediction: Prediction, drawn: list[Any] = drawn) -> None:
-                drawn.append((_data_url(prepared, prediction), illustrate(prepared, prediction)))
+                drawn.append((data_url(png(prepared.previews[prediction.frame])), illustrate(prepared, prediction)))
 
             pipeline.run([_source(answer.case)], draw=draw)
             mistakes += [Mistake(answer, *pictures) for pictures in drawn]
@@ -137,15 +131,3 @@ def _group(case: Case, facts: Facts) -> str:
 
 def _source(case: Case) -> SourceFile:
     return SourceFile(case.path or Path(case.name), 0, 0, 0, now())
-
-
-def _batches(cases: Sequence[Case], size: int) -> Iterator[list[Case]]:
-    iterator = iter(cases)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
-
-
-def _data_url(prepared: Prepared, prediction: Prediction) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(prepared.previews[prediction.frame]).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -91,6 +91,16 @@ def average_precision(sample: Sample, weights: Weights) -> Values:
     return np.asarray((np.diff(_from_zero(found.sensitivity), axis=1) * precision).sum(axis=1))
 
 
+def share(called: NDArray[np.bool_], weights: Weights) -> Values:
+    """The share of the weighted images that are called so."""
+    return np.asarray(np.average(np.broadcast_to(called, weights.shape), 1, weights))
+
+
+def whole(sample: Sample, figure: Callable[[Sample, Weights], Values]) -> float:
+    """A figure of the images as they are, each taken once."""
+    return float(figure(sample, np.ones((1, len(sample.truth)), np.int64))[0])
+
+
 def brier(sample: Sample, weights: Weights) -> Values:
     """Mean squared distance of probability and truth."""
     return np.asarray(np.average(np.broadcast_to((sample.probability - sample.truth) ** 2, weights.shape), 1, weights))

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ FRACTURED = 0
 _REQUIRED = ("image", "label", "split", "group")
 _EDGES = ("x_min", "y_min", "x_max", "y_max")
 Box = tuple[float, float, float, float]
+Track: TypeAlias = Callable[[Iterable[Any], str], Iterable[Any]]  # shows progress through items, under a description
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,12 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+from sklearn.metrics import roc_curve
 from sklearn.model_selection import StratifiedGroupKFold
 
 from fracture_watch.model.card import Calibration
+from fracture_watch.training import bootstrap
+from fracture_watch.training.bootstrap import Sample, Values, Weights
 from fracture_watch.training.data import Example
 
 Scores: TypeAlias = NDArray[np.float64]
@@ -80,43 +82,27 @@ def evaluate(
     subsets["no hardware"] = np.array(["hardware" not in e.flags for e in examples])
     for flag in ("hand", "leg", "hip", "shoulder"):
         subsets[flag] = np.array([flag in e.flags for e in examples])
-    truth, groups = truth_of(examples), np.array([e.group for e in examples])
+    truth = truth_of(examples)
+    sample = Sample(truth, scores, np.array([e.group for e in examples]))
     report = {}
     for name, chosen in subsets.items():
         positives = int(truth[chosen].sum())
         if min(positives, int(chosen.sum()) - positives) >= 5:
-            samples = _resamples(truth[chosen], groups[chosen], seed, resamples)
-            report[name] = _figures(truth[chosen], scores[chosen], decided[chosen], samples)
+            report[name] = _figures(sample.part(chosen), decided[chosen], seed, resamples)
     return report
 
 
-def _figures(
-    truth: Truth, scores: Scores, decided: Truth, samples: Sequence[NDArray[np.int64]]
-) -> dict[str, Figure | int]:
-    measures: dict[str, Callable[[NDArray[np.int64]], float]] = {
-        "auroc": lambda i: float(roc_auc_score(truth[i], scores[i])),
-        "average_precision": lambda i: float(average_precision_score(truth[i], scores[i])),
-        "sensitivity": lambda i: float(decided[i][truth[i]].mean()),
-        "specificity": lambda i: float((~decided[i][~truth[i]]).mean()),
+def _figures(sample: Sample, decided: Truth, seed: int, resamples: int) -> dict[str, Figure | int]:
+    """``probability`` of the sample may be any score: these figures only need its order."""
+    measures: dict[str, Callable[[Sample, Weights], Values]] = {
+        "auroc": bootstrap.auroc,
+        "average_precision": bootstrap.average_precision,
+        "sensitivity": lambda part, weights: bootstrap.share(decided, weights * part.truth),
+        "specificity": lambda part, weights: bootstrap.share(~decided, weights * ~part.truth),
     }
-    everything = np.arange(len(truth))
-    report: dict[str, Figure | int] = {"images": len(truth), "fractured": int(truth.sum())}
+    report: dict[str, Figure | int] = {"images": len(sample.truth), "fractured": int(sample.truth.sum())}
     for name, measure in measures.items():
-        low, high = np.percentile([measure(sample) for sample in samples], [2.5, 97.5])
-        figures = {"value": measure(everything), "low": float(low), "high": float(high)}
-        report[name] = {key: round(figure, 3) for key, figure in figures.items()}
+        low, high = np.percentile(bootstrap.drawn(sample, seed, resamples, measure), [2.5, 97.5])
+        figures = {"value": bootstrap.whole(sample, measure), "low": low, "high": high}
+        report[name] = {key: round(float(figure), 3) for key, figure in figures.items()}
     return report
-
-
-def _resamples(truth: Truth, groups: NDArray[np.str_], seed: int, count: int) -> list[NDArray[np.int64]]:
-    """Index arrays of resampled groups that hold both classes."""
-    random = np.random.default_rng(seed)
-    _, codes = np.unique(groups, return_inverse=True)
-    order = np.argsort(codes, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(codes))[:-1])
-    samples: list[NDArray[np.int64]] = []
-    while len(samples) < count:
-        sample = np.concatenate([members[i] for i in random.integers(len(members), size=len(members))])
-        if 0 < truth[sample].sum() < len(sample):
-            samples.append(sample)
-    return samples

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, brier_score_loss, confusion_matrix, roc_auc_score, roc_curve
 
 from fracture_watch.errors import WrongUse
@@ -131,10 +130,10 @@ def measure(sample: Sample, threshold: float, how: Bootstrap) -> Figures:
     [[tn, fp], [fn, tp]] = confusion_matrix(truth, probability >= threshold).tolist()
 
     def sensitivities(part: Sample, weights: Weights) -> Values:
-        return np.average(np.broadcast_to(part.probability >= threshold, weights.shape), 1, weights * part.truth)
+        return bootstrap.share(part.probability >= threshold, weights * part.truth)
 
     def specificities(part: Sample, weights: Weights) -> Values:
-        return np.average(np.broadcast_to(part.probability < threshold, weights.shape), 1, weights * ~part.truth)
+        return bootstrap.share(part.probability < threshold, weights * ~part.truth)
 
     return Figures(
         images=len(truth),
@@ -148,7 +147,7 @@ def measure(sample: Sample, threshold: float, how: Bootstrap) -> Figures:
         sensitivity=how.interval(tp / (tp + fn), sample, sensitivities),
         specificity=how.interval(tn / (tn + fp), sample, specificities),
         brier=how.interval(float(brier_score_loss(truth, probability)), sample, bootstrap.brier),
-        ece=how.interval(_whole(sample, bootstrap.calibration_error), sample, bootstrap.calibration_error),
+        ece=how.interval(bootstrap.whole(sample, bootstrap.calibration_error), sample, bootstrap.calibration_error),
     )
 
 
@@ -231,7 +230,3 @@ def _subgroup(part: Sample, name: str, value: str, threshold: float, how: Bootst
     images, fractured = len(part.truth), int(part.truth.sum())
     enough = min(fractured, images - fractured) >= FEWEST
     return Subgroup(name, value, images, fractured, measure(part, threshold, how) if enough else None)
-
-
-def _whole(sample: Sample, figure: Callable[[Sample, NDArray[np.int64]], Values]) -> float:
-    return float(figure(sample, np.ones((1, len(sample.truth)), np.int64))[0])

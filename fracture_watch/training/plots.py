@@ -1,6 +1,5 @@
 """The curves of an evaluation, as SVG data URLs for a page that needs no other file."""
 
-import base64
 import io
 from collections.abc import Callable
 
@@ -9,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from fracture_watch.model.heatmap import data_url
 from fracture_watch.training.bootstrap import Sample
 from fracture_watch.training.figures import calibration_bins, rates
 
@@ -67,4 +67,4 @@ def _drawn(draw: Callable[[Axes], None]) -> str:
     draw(axes)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return data_url(buffer.getvalue(), "image/svg+xml")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from fracture_watch.imaging import read
 from fracture_watch.model.card import Calibration, Card, Input, OneView, Threshold, Views, digest
 from fracture_watch.model.classifier import Classifier
 from fracture_watch.model.pooling import Logits, pooled
-from fracture_watch.training.data import Example, Sources
+from fracture_watch.training.data import Example, Sources, Track
 from fracture_watch.training.evaluate import (
     Scores,
     calibrate,
@@ -24,17 +24,11 @@ from fracture_watch.training.evaluate import (
     truth_of,
     youden_threshold,
 )
-from fracture_watch.training.fit import Recipe, Track, fit
+from fracture_watch.training.figures import Bootstrap
+from fracture_watch.training.fit import Recipe, fit
 from fracture_watch.training.pointing import hit_rate, pointing_game
 
 _FOLDS = 5  # of val's groups, for figures at thresholds chosen on other groups
-
-
-class Bootstrap(NamedTuple):
-    """Where the intervals come from."""
-
-    seed: int
-    resamples: int
 
 
 def train(
