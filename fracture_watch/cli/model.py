@@ -113,7 +113,7 @@ def train(
         typer.Option(help="CSV: image, x_min, y_min, x_max, y_max as fractions. Adds crops, and tiles.", exists=True),
     ] = None,
     version: Annotated[str, typer.Option(help="Of the new model.")] = "0.0.1",
-    epochs: Annotated[int, typer.Option(min=1)] = 14,
+    epochs: Annotated[int, typer.Option(min=1)] = 20,
     seed: Annotated[int, typer.Option()] = 20,
 ) -> None:
     """Fine-tune an ImageNet backbone on labelled radiographs; repeat the command to go on after a stop."""

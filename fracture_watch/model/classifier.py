@@ -104,7 +104,7 @@ class Classifier:
         score = self.card.calibration.slope * float(scores[frame]) + self.card.calibration.intercept
         if not np.isfinite(score):
             raise InvalidModel(f"{self.card.name} {self.card.version}: the network's output is not a number")
-        probability = float(1 / (1 + np.exp(-score)))
+        probability = float(np.exp(-np.logaddexp(0.0, -score)))  # the logistic function, without its overflow
         threshold = self.card.threshold.value
         label = Label.FRACTURED if probability >= threshold else Label.NOT_FRACTURED
         weights = shares(logits[frame : frame + 1], self.card.pool)[0].astype(np.float32)

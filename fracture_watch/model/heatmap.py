@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from fracture_watch.errors import StorageUnavailable
 from fracture_watch.model.preprocess import Preprocessor
@@ -63,10 +63,18 @@ def overlay(preview: Pixels, evidence: NDArray[np.float32], preprocessor: Prepro
     ndarray of uint8, shape (rows, columns, 3)
     """
     heat = np.clip(aligned(evidence, preprocessor, *preview.shape[:2]), 0, None)
-    heat = heat / max(float(heat.max()), 1e-6)
+    heat = _softened(heat / max(float(heat.max()), 1e-6))
     gray = preview if preview.ndim == 3 else np.repeat(preview[..., np.newaxis], 3, axis=2)
     opacity = (heat * _STRENGTH)[..., np.newaxis]
     return np.asarray(np.rint(gray * (1 - opacity) + _colours(heat) * opacity), np.uint8)
+
+
+def _softened(heat: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Without the edges of tiles, which are nothing to look at; 0 to 1, the hottest point 1 again."""
+    radius = max(heat.shape) / 50
+    soft = Image.fromarray(np.rint(heat * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(radius))
+    levels = np.asarray(soft, np.float32)
+    return levels / max(float(levels.max()), 1.0)
 
 
 def png(pixels: Pixels) -> bytes:

@@ -9,6 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional
 
+from fracture_watch.model.card import IMAGENET_MEAN, IMAGENET_STD
+
 _MARKS = ("L", "R", "AP", "PA", "LAT", "OBL", "L 12", "R AP", "2017", "SUP")
 
 
@@ -59,9 +61,7 @@ def augmented(images: Tensor, places: Tensor, size: int, random: torch.Generator
     -------
     Tensor of float32, shape (n, 3, size, size), in [0, 1]
     """
-    pictures = images[:, None].float() / 255
-    grid = functional.affine_grid(places, [len(pictures), 1, size, size], align_corners=False)
-    pictures = functional.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    pictures = _drawn(images[:, None].float() / 255, places, size)
     pictures = _marked(_collimated(pictures, random), random)
     return _exposed(pictures, random).expand(-1, 3, -1, -1)
 
@@ -83,13 +83,31 @@ def cells_on_boxes(places: Tensor, boxes: list[Tensor], cells: int) -> Tensor:
     """
     middles = (functional.affine_grid(places, [len(places), 1, cells, cells], align_corners=False) + 1) / 2
     # A box may lie between the cells' middles, so it counts half a cell further out.
-    reach = places[:, :, :2].norm(dim=1).mean(dim=1) / cells / 2
+    reach = _widths(places) / cells / 2
     found = torch.zeros(middles.shape[:3], dtype=torch.bool)
     for i, edges in enumerate(boxes):
         for left, top, right, bottom in edges.tolist():
             x, y, more = middles[i, ..., 0], middles[i, ..., 1], reach[i]
             found[i] |= (x > left - more) & (x < right + more) & (y > top - more) & (y < bottom + more)
     return found
+
+
+def _drawn(pictures: Tensor, places: Tensor, size: int) -> Tensor:
+    """Bilinear. Views that shrink the picture by far are drawn from a small copy: serving averages pixels as well."""
+    small = _widths(places) * pictures.shape[-1] > 1.5 * size
+    views = pictures.new_empty((len(pictures), 1, size, size))
+    for chosen, shrink in ((small, True), (~small, False)):
+        if chosen.any():
+            source = functional.interpolate(pictures[chosen], size, mode="area") if shrink else pictures[chosen]
+            grid = functional.affine_grid(places[chosen], [len(source), 1, size, size], align_corners=False)
+            views[chosen] = functional.grid_sample(source, grid, padding_mode="zeros", align_corners=False)
+    return views
+
+
+def _widths(places: Tensor) -> Tensor:
+    """Mean side of each view as a fraction of the canvas's, shape (n,)."""
+    widths: Tensor = places[:, :, :2].norm(dim=1).mean(dim=1)
+    return widths
 
 
 def _uniform(count: int, low: float, high: float, random: torch.Generator) -> Tensor:
@@ -150,3 +168,9 @@ def _exposed(pictures: Tensor, random: torch.Generator) -> Tensor:
     pictures = torch.where(each(0, 1) < 0.2, soft, pictures)
     noise = torch.randn(pictures.shape, generator=random) * each(0, 0.03)
     return (pictures + noise).clamp(0, 1)
+
+
+def normalised(images: Tensor) -> Tensor:
+    """RGB in [0, 1] -> what the network takes."""
+    mean, std = torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1)
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)

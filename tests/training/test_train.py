@@ -132,6 +132,18 @@ def test_a_checkpoint_of_another_recipe_is_refused(labelled, tmp_path):
         run(labelled, tmp_path / "x.pth", replace(RECIPE, epochs=9))
 
 
+def test_a_tune_split_chooses_the_epoch_and_ends_the_training(labelled, tmp_path):
+    rows = (labelled / "labels.csv").read_text().splitlines()
+    tuned = [row.replace(",train,", ",tune,") if number % 5 < 2 else row for number, row in enumerate(rows)]
+    (tmp_path / "labels.csv").write_text("\n".join(tuned))
+    sources = Sources(tmp_path / "labels.csv", labelled, labelled / "boxes.csv")
+    recipe, said = replace(RECIPE, epochs=30, frozen_stages=4, patience=2), []
+
+    train(sources, tmp_path / "x.pth", recipe, version="1", resamples=20, track=lambda items, _: items, say=said.append)
+    chosen = int(said[-1].rpartition("epoch ")[2].rstrip(")"))
+    assert len(said) == chosen + 2 < 30
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [
