@@ -31,9 +31,7 @@ def show(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     from fracture_watch.records import DISCLAIMER
 
     model = load_settings(config).model
-    card = Card.load(model.weights)
-    if model.threshold is not None:
-        card = card.with_threshold(model.threshold)
+    card = Card.load(model.weights).in_force(model.threshold, model.views == "whole")
     values = {"id": card.facts.id} | card.model_dump(mode="json")
     if as_json:
         say_json(values)

@@ -46,11 +46,7 @@ def load_classifier(
     from fracture_watch.model.weights import load_network
 
     weights = Path(weights)
-    card = Card.load(weights)
-    if one_view:
-        card = card.with_one_view()
-    if threshold is not None:
-        card = card.with_threshold(threshold)
+    card = Card.load(weights).in_force(threshold, one_view)
     network = load_network(weights, card)
     if runtime == "torch":
         return Classifier(network, card, device, batch_size)

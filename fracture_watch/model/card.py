@@ -155,6 +155,17 @@ class Card(_Part):
         digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
         return ModelFacts(name=self.name, version=self.version, id=digest[:16])
 
+    def in_force(self, threshold: float | None, one_view: bool) -> Self:
+        """The card as settings change it; ``None`` and ``False`` change nothing.
+
+        Raises
+        ------
+        InvalidModel
+            As ``with_one_view``.
+        """
+        card = self.with_one_view() if one_view else self
+        return card if threshold is None else card.with_threshold(threshold)
+
     def with_threshold(self, value: float) -> Self:
         """The same model at another operating point: another identity."""
         return self.model_copy(update={"threshold": Threshold(value=value, chosen="model.threshold in the settings")})

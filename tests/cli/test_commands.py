@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from fracture_watch.imaging import read
+from fracture_watch.model.card import Card, OneView
 from tests.conftest import ARCHITECTURE, make_weights, png, write_config
 from tests.dicoms import dicom
+from tests.model.test_card import tiled
 
 
 @pytest.fixture
@@ -176,6 +178,19 @@ def test_model_show_prints_the_card_and_its_identity(fw, weights):
     card = json.loads(fw("model", "show", "--json")[1])
     assert (card["name"], card["version"], len(card["id"])) == ("tiny", "1.2.3", 16)
     assert "Not a medical device" in fw("model", "show")[1]
+
+
+def test_model_show_prints_the_model_that_the_settings_make_of_the_card(fw, tmp_path, monkeypatch):
+    one_view = {"calibration": {"slope": 0.5}, "threshold": {"value": 0.25, "chosen": "by hand"}}
+    own = make_weights(tmp_path / "tiled.pth")
+    card = tiled(Card.load(own), tiles=(3, 3), pool="max")
+    card = card.model_copy(update={"one_view": OneView.model_validate(one_view)})
+    card.save(own)
+    monkeypatch.setenv("FRACTURE_WATCH__MODEL__WEIGHTS", str(own))
+    monkeypatch.setenv("FRACTURE_WATCH__MODEL__VIEWS", "whole")
+    shown = json.loads(fw("model", "show", "--json")[1])
+    assert (shown["input"]["views"], shown["threshold"]["value"]) == ("whole", 0.25)
+    assert shown["id"] == card.with_one_view().facts.id != card.facts.id
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed():
