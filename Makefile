@@ -37,7 +37,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.test
+bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.decode $(DECODE_ARGS)
 	$(BIN)/python -m benchmarks.bench $(BENCH_ARGS)
 
@@ -63,6 +63,10 @@ $(VENV)/.run: $(VENV)/.made $(INPUTS)
 $(VENV)/.test: $(VENV)/.made $(INPUTS)
 	$(PIP) -e '.[test,train]'
 	@touch $@ $(VENV)/.run
+
+$(VENV)/.bench: $(VENV)/.test
+	$(PIP) -e '.[bench]'
+	@touch $@
 
 $(VENV)/.dev: $(VENV)/.made $(INPUTS)
 	$(PIP) -e '.[test,train,dev]'
