@@ -96,13 +96,19 @@ def test_every_make_target_in_the_readme_exists():
 
 def test_the_figures_are_the_cards():
     card = Card.load(REPOSITORY / "saved_models" / "fracture_best_model.pth")
-    for subset, label in (("all", "all 441"), ("no hardware", "424 without visible hardware")):
-        figures = card.metrics["val"][subset]
-        cells = [
-            f"{figures[n]['value']:.3f} ({figures[n]['low']:.3f} to {figures[n]['high']:.3f})"
-            for n in ("auroc", "average_precision", "sensitivity", "specificity")
-        ]
-        assert f"| {label} | {' | '.join(cells)} |" in README
+    rows = [(card.metrics["val"][name], name) for name in ("all", "hand", "leg", "shoulder")]
+    rows += [(card.metrics["val"]["no hardware"], "without visible hardware")]
+    rows += [(card.metrics["val_one_view"]["all"], "all, `model.views: whole`")]
+    for figures, label in rows:
+        cells = [_interval(figures[n]) for n in ("auroc", "average_precision", "sensitivity", "specificity")]
+        assert f"| {label} | {figures['images']} | {figures['fractured']} | {' | '.join(cells)} |" in README
+    assert _interval(card.metrics["val_pointing"]) in README
+    assert f"prevalence of {card.calibration.prevalence:.3f}; *fractured* from {card.threshold.value} " in README
+    assert f"{card.name} {card.version}: EfficientNet-Lite0" in README
+
+
+def _interval(figure):
+    return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
 
 
 def test_links_lead_somewhere():
@@ -151,7 +157,7 @@ def test_the_python_example_runs(playground):
     [example] = [text for kind, text in BLOCKS if kind == "python"]
     done = run([sys.executable, "-c", example], playground)
     assert done.returncode == 0, done.stderr
-    assert re.match(r"(not )?fractured 0\.\d+ 0\.1177 0\.2\.0", done.stdout)
+    assert re.match(r"(not )?fractured 0\.\d+ 0\.1534 0\.3\.0", done.stdout)
 
 
 def test_the_card_examples_of_the_docs_are_valid_cards():
