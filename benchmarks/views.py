@@ -19,10 +19,10 @@ from fracture_watch.model import load_classifier
 from fracture_watch.model.card import Card, Views
 from fracture_watch.model.classifier import Classifier
 from fracture_watch.model.pooling import Logits, Pool, pooled
+from fracture_watch.training.answers import view_logits
 from fracture_watch.training.data import Example, Sources
-from fracture_watch.training.evaluate import decide_out_of_fold, evaluate, truth_of
+from fracture_watch.training.evaluate import evaluate, judge, truth_of
 from fracture_watch.training.pointing import hit_rate, pointing_game
-from fracture_watch.training.train import view_logits
 
 ROOT = Path(__file__).parent.parent
 LAYOUTS: dict[str, set[tuple[int, int]]] = {  # (along, across) of the tiles among 3 x 3
@@ -82,8 +82,7 @@ def _kept(layout: str, tall: bool, views: int) -> list[int]:
 
 
 def _row(views: str, pool: str, examples: list[Example], scores: Logits, whole: Logits) -> None:
-    decided = decide_out_of_fold(examples, scores, 5, SEED)
-    report = evaluate(examples, scores, decided, SEED, RESAMPLES)
+    report = evaluate(examples, scores, judge(examples, scores, 5, SEED), SEED, RESAMPLES)
     figures = [report["all"]["auroc"], report["all"]["average_precision"], report["no hardware"]["auroc"]]
     cells = [f"{f['value']:.3f} ({f['low']:.3f} to {f['high']:.3f})" for f in cast(list[dict[str, float]], figures)]
     gain = roc_auc_score(truth_of(examples), scores) - roc_auc_score(truth_of(examples), whole)

@@ -100,7 +100,7 @@ def import_(
 
 
 @app.command()
-def train(
+def train(  # noqa: PLR0913, PLR0917  one parameter an option
     data: Annotated[Path, typer.Option(help="The folder of pictures.", exists=True, file_okay=False)],
     labels: Annotated[
         Path, typer.Option(help="CSV: image, label (0 fractured, 1 not), split (train, val), group.", exists=True)
@@ -110,11 +110,22 @@ def train(
         Path | None,
         typer.Option(help="CSV: image, x_min, y_min, x_max, y_max as fractions. Adds crops, and tiles.", exists=True),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Calibrate and measure by cross-validation, then fit everything, val too."),
+    ] = None,
+    initial: Annotated[
+        Path | None,
+        typer.Option(metavar="WEIGHTS.pth", help="Go on from weights with a card, not from ImageNet's.", exists=True),
+    ] = None,
     version: Annotated[str, typer.Option(help="Of the new model.")] = "0.0.1",
     epochs: Annotated[int, typer.Option(min=1)] = 20,
     seed: Annotated[int, typer.Option()] = 20,
 ) -> None:
-    """Fine-tune an ImageNet backbone on labelled radiographs; repeat the command to go on after a stop."""
+    """Fine-tune an ImageNet backbone, or weights with a card, on labelled radiographs.
+
+    Repeat the command to go on after a stop.
+    """
     from fracture_watch.errors import WrongUse
 
     try:
@@ -125,10 +136,11 @@ def train(
         raise WrongUse(f"training needs the package {error.name}: pip install 'fracture-watch[train]'") from error
     _check_suffix(output)
     recipe = Recipe(epochs=epochs, seed=seed)
-    card = fit(Sources(labels, data, boxes), output, recipe, version=version, track=track, say=say)
-    figures = card.metrics["val"]["all"]
-    auroc = figures["auroc"]
-    say(f"val AUROC {auroc['value']} (95 % interval {auroc['low']} to {auroc['high']})")
+    sources = Sources(labels, data, boxes)
+    card = fit(sources, output, recipe, version=version, folds=folds, initial=initial, track=track, say=say)
+    measured, figures = next(iter(card.metrics.items()))
+    auroc = figures["all"]["auroc"]
+    say(f"{measured} AUROC {auroc['value']} (95 % interval {auroc['low']} to {auroc['high']})")
 
 
 def _check_suffix(output: Path) -> None:

@@ -62,6 +62,17 @@ class Network(nn.Module):
 
 
 def load_network(weights: Path, card: Card) -> Network:
+    """The network that answers: ``load_trainable``, made ready to serve.
+
+    Raises
+    ------
+    InvalidModel
+        If the weights do not match the card's sha256 or architecture, or are not a plain ``state_dict``.
+    """
+    return serving(load_trainable(weights, card).eval())
+
+
+def load_trainable(weights: Path, card: Card) -> Network:
     """Load a ``state_dict`` with ``weights_only=True`` into the architecture that the card names.
 
     Raises
@@ -87,7 +98,7 @@ def load_network(weights: Path, card: Card) -> Network:
     except (RuntimeError, TypeError, AttributeError, EOFError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InvalidModel(f"{weights}: the weights do not fit {card.architecture} with 2 classes: {first}") from error
-    return serving(network.eval())
+    return network
 
 
 def serving(network: Network) -> Network:

@@ -91,6 +91,12 @@ def average_precision(sample: Sample, weights: Weights) -> Values:
     return np.asarray((np.diff(_from_zero(found.sensitivity), axis=1) * precision).sum(axis=1))
 
 
+def sensitivity_at(specificity: float, sample: Sample, weights: Weights) -> Values:
+    """The highest sensitivity of a threshold with at least this specificity."""
+    found = curves(sample, weights)
+    return np.asarray(np.where(1 - found.fall_out >= specificity - 1e-12, found.sensitivity, 0).max(axis=1))
+
+
 def share(called: NDArray[np.bool_], weights: Weights) -> Values:
     """The share of the weighted images that are called so."""
     return np.asarray(np.average(np.broadcast_to(called, weights.shape), 1, weights))

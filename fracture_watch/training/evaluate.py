@@ -1,7 +1,7 @@
 """Logits and labels -> calibration, an operating point, and figures with 95 % intervals bootstrapped by group."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,16 +41,24 @@ def youden_threshold(fractured: Truth, probability: Scores) -> float:
     return round(float(np.clip(thresholds[best], 1e-4, 1 - 1e-4)), 4)
 
 
-def decide_out_of_fold(examples: Sequence[Example], logits: Scores, folds: int, seed: int) -> Truth:
-    """Whether each example is called fractured by a calibration and threshold chosen on other groups only."""
+class Judged(NamedTuple):
+    """Calibrated probability of *fractured*, and whether it is called so, one of each an example: shape (n,)."""
+
+    probability: Scores
+    fractured: Truth
+
+
+def judge(examples: Sequence[Example], logits: Scores, folds: int, seed: int) -> Judged:
+    """Judge each example by a calibration and threshold that were chosen on other groups only."""
     fractured, groups = truth_of(examples), [e.group for e in examples]
-    decided = np.zeros(len(examples), bool)
+    probability, called = np.zeros(len(examples)), np.zeros(len(examples), bool)
     splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(logits[:, None], fractured, groups)
     for others, these in splits:
         fit = calibrate(fractured[others], logits[others])
         threshold = youden_threshold(fractured[others], calibrated(fit, logits[others]))
-        decided[these] = calibrated(fit, logits[these]) >= threshold
-    return decided
+        probability[these] = calibrated(fit, logits[these])
+        called[these] = probability[these] >= threshold
+    return Judged(probability, called)
 
 
 def truth_of(examples: Sequence[Example]) -> Truth:
@@ -59,7 +67,7 @@ def truth_of(examples: Sequence[Example]) -> Truth:
 
 
 def evaluate(
-    examples: Sequence[Example], scores: Scores, decided: Truth, seed: int, resamples: int = 1000
+    examples: Sequence[Example], scores: Scores, judged: Judged, seed: int, resamples: int = 1000
 ) -> dict[str, dict[str, Figure | int]]:
     """Figures over all examples, without visible hardware, and per flag with at least five of each class.
 
@@ -68,8 +76,7 @@ def evaluate(
     examples : sequence of Example
     scores : ndarray, shape (n,)
         Higher is more likely fractured.
-    decided : ndarray of bool, shape (n,)
-        Whether each was called fractured.
+    judged : Judged
     seed, resamples : int
         Of the bootstrap.
 
@@ -83,25 +90,28 @@ def evaluate(
     for flag in ("hand", "leg", "hip", "shoulder"):
         subsets[flag] = np.array([flag in e.flags for e in examples])
     truth = truth_of(examples)
-    sample = Sample(truth, scores, np.array([e.group for e in examples]))
+    group = np.array([e.group for e in examples])
     report = {}
     for name, chosen in subsets.items():
         positives = int(truth[chosen].sum())
         if min(positives, int(chosen.sum()) - positives) >= 5:
-            report[name] = _figures(sample.part(chosen), decided[chosen], seed, resamples)
+            scored, rated = (Sample(truth, values, group).part(chosen) for values in (scores, judged.probability))
+            report[name] = _figures(scored, rated, judged.fractured[chosen], seed, resamples)
     return report
 
 
-def _figures(sample: Sample, decided: Truth, seed: int, resamples: int) -> dict[str, Figure | int]:
-    """``probability`` of the sample may be any score: these figures only need its order."""
-    measures: dict[str, Callable[[Sample, Weights], Values]] = {
-        "auroc": bootstrap.auroc,
-        "average_precision": bootstrap.average_precision,
-        "sensitivity": lambda part, weights: bootstrap.share(decided, weights * part.truth),
-        "specificity": lambda part, weights: bootstrap.share(~decided, weights * ~part.truth),
+def _figures(scored: Sample, rated: Sample, called: Truth, seed: int, resamples: int) -> dict[str, Figure | int]:
+    """Figures of one subset: of its scores, which only have an order, of its probabilities, and of what was called."""
+    measures: dict[str, tuple[Sample, Callable[[Sample, Weights], Values]]] = {
+        "auroc": (scored, bootstrap.auroc),
+        "average_precision": (scored, bootstrap.average_precision),
+        "sensitivity": (scored, lambda part, weights: bootstrap.share(called, weights * part.truth)),
+        "specificity": (scored, lambda part, weights: bootstrap.share(~called, weights * ~part.truth)),
+        "sensitivity_at_specificity_0.90": (scored, lambda part, weights: bootstrap.sensitivity_at(0.9, part, weights)),
+        "ece": (rated, bootstrap.calibration_error),
     }
-    report: dict[str, Figure | int] = {"images": len(sample.truth), "fractured": int(sample.truth.sum())}
-    for name, measure in measures.items():
+    report: dict[str, Figure | int] = {"images": len(scored.truth), "fractured": int(scored.truth.sum())}
+    for name, (sample, measure) in measures.items():
         low, high = np.percentile(bootstrap.drawn(sample, seed, resamples, measure), [2.5, 97.5])
         figures = {"value": bootstrap.whole(sample, measure), "low": low, "high": high}
         report[name] = {key: round(float(figure), 3) for key, figure in figures.items()}

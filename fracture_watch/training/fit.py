@@ -49,17 +49,19 @@ class Recipe:
     ema_decay: float = 0.995
     patience: int = 4  # epochs without a better AUROC on the tune split, where the labels have one
     seed: int = 20
+    initial: str | None = None  # sha256 of the weights it goes on from; None: ImageNet's
 
 
 def fit(
     examples: Sequence[Example],
     tune: Sequence[Example],
     recipe: Recipe,
+    network: Network,
     checkpoint: Path,
     track: Track,
     say: Callable[[str], None],
 ) -> Network:
-    """Fit a network; goes on from ``checkpoint`` where there is one of the same recipe.
+    """Fit ``network``; goes on from ``checkpoint`` where there is one of the same recipe.
 
     Parameters
     ----------
@@ -68,6 +70,8 @@ def fit(
     tune : sequence of Example
         To choose the epoch by; without any it is the last one.
     recipe : Recipe
+    network : Network
+        As it is at the start.
     checkpoint : Path
     track, say : function
         For progress.
@@ -78,7 +82,8 @@ def fit(
         With the moving average of the weights.
     """
     torch.manual_seed(recipe.seed)
-    network = pretrained(recipe.architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     frozen = _freeze(network, recipe.frozen_stages)
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True
@@ -102,7 +107,7 @@ def fit(
             part.eval()
         losses = []
         for batch in track(source.batches(epoch, steps), f"epoch {epoch + 1}/{recipe.epochs}"):
-            loss = _loss(network, batch, recipe)
+            loss = _loss(network, _Batch(*(part.to(device, non_blocking=True) for part in batch)), recipe)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -112,7 +117,7 @@ def fit(
         found = stopping.look(kept)
         say(f"epoch {epoch + 1}/{recipe.epochs}: training loss {sum(losses) / len(losses):.4f}{found}")
         _save(checkpoint, parts, recipe, epoch + 1)
-    return stopping.best(kept).eval()
+    return stopping.best(kept).cpu().eval()
 
 
 class _Batch(NamedTuple):
@@ -183,7 +188,7 @@ def _save(checkpoint: Path, parts: dict[str, Any], recipe: Recipe, epoch: int) -
 def _resume(checkpoint: Path, parts: dict[str, Any], recipe: Recipe, say: Callable[[str], None]) -> int:
     if not checkpoint.exists():
         return 0
-    state = torch.load(checkpoint, weights_only=True)
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     if state["recipe"] != asdict(recipe):
         raise WrongUse(f"{checkpoint}: was written by another recipe; delete it to start anew")
     for name, part in parts.items():

@@ -70,12 +70,12 @@ class EarlyStopping:
 
     def _logits(self, network: Network) -> Any:
         parts = []
-        training = network.training
+        training, device = network.training, next(network.parameters()).device
         network.eval()
         with torch.inference_mode():
             for start in range(0, len(self._images), _BATCH):
                 pixels = torch.stack(self._images[start : start + _BATCH])[:, None].expand(-1, 3, -1, -1)
-                logits = network(normalised(pixels.float() / 255)).logits
-                parts.append((logits[:, FRACTURED] - logits[:, 1 - FRACTURED]).numpy())
+                logits = network(normalised(pixels.float() / 255).to(device)).logits
+                parts.append((logits[:, FRACTURED] - logits[:, 1 - FRACTURED]).cpu().numpy())
         network.train(training)
         return np.concatenate(parts)

@@ -1,51 +1,57 @@
 """Labelled radiographs -> fitted weights, calibrated and measured, with their card."""
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from fracture_watch import golden
 from fracture_watch.errors import WrongUse
-from fracture_watch.imaging import read
 from fracture_watch.model.card import Calibration, Card, Input, OneView, Threshold, Views, digest
 from fracture_watch.model.classifier import Classifier
-from fracture_watch.model.pooling import Logits, pooled
+from fracture_watch.model.weights import Network, load_trainable
+from fracture_watch.training.answers import Answers, ask
+from fracture_watch.training.crossvalidation import cross_validate, cut_large_groups, forget
 from fracture_watch.training.data import Example, Sources, Track
-from fracture_watch.training.evaluate import (
-    Scores,
-    calibrate,
-    calibrated,
-    decide_out_of_fold,
-    evaluate,
-    truth_of,
-    youden_threshold,
-)
+from fracture_watch.training.evaluate import Scores, calibrate, calibrated, evaluate, judge, truth_of, youden_threshold
 from fracture_watch.training.figures import Bootstrap
-from fracture_watch.training.fit import Recipe, fit
-from fracture_watch.training.pointing import hit_rate, pointing_game
+from fracture_watch.training.fit import Recipe, fit, pretrained
+from fracture_watch.training.pointing import hit_rate
 
-_FOLDS = 5  # of val's groups, for figures at thresholds chosen on other groups
+_FOLDS = 5  # of the groups, for figures at calibrations and thresholds chosen on other groups
 
 
-def train(
+class _Measured(NamedTuple):
+    """Pictures with the answers of networks that did not learn from them, and what the card calls them."""
+
+    examples: Sequence[Example]
+    answers: Answers
+    name: str
+
+
+def train(  # noqa: PLR0913  by name, one an option of the command
     sources: Sources,
     output: Path,
     recipe: Recipe,
     *,
     version: str,
+    folds: int | None = None,
+    initial: Path | None = None,
     resamples: int = 1000,
     track: Track,
     say: Callable[[str], None],
 ) -> Card:
     """Train, calibrate, choose a threshold, measure, and write ``output`` and its card.
 
-    The ``train`` split is fitted; a ``tune`` split, where there is one, chooses the epoch. Calibration and threshold
-    are fitted on the ``val`` split; the sensitivity and specificity reported for it come from thresholds chosen on
-    other groups only. An interrupted run goes on from ``<output>.checkpoint`` when it is repeated.
+    The ``train`` split is fitted; a ``tune`` split, where there is one, chooses the epoch. Calibration, threshold and
+    figures come from the ``val`` split; what is reported of calibration and threshold themselves comes from those
+    chosen on other groups only. With ``folds`` every picture is fitted, whatever its split, and cross-validation
+    takes the place of ``val``. An interrupted run goes on from ``<output>.checkpoint`` and from finished folds when it
+    is repeated.
 
     Parameters
     ----------
@@ -55,6 +61,11 @@ def train(
         The ``.pth`` to write.
     recipe : Recipe
     version : str
+    folds : int, optional
+        Networks of the cross-validation; each starts where the final one starts.
+    initial : Path, optional
+        Weights with a card to go on from, in the architecture and with the resize policy that it states; without
+        them it starts from ImageNet's. Figures hold for pictures that these did not learn from either.
     resamples : int
         Of the bootstrap that gives the intervals.
     track, say : function
@@ -65,26 +76,66 @@ def train(
     WrongUse
         If the labels or boxes are unusable or the backbone's package is missing.
     """
-    examples = sources.examples()
-    fitted, tune, measured = ([e for e in examples if e.split == split] for split in ("train", "tune", "val"))
-    for name, part in (("train", fitted), ("tune", tune), ("val", measured)):
-        if {e.fractured for e in part} != {True, False} and (part or name != "tune"):
-            raise WrongUse(f"{sources.labels}: the split {name} needs images of both labels")
-    checkpoint = output.with_suffix(".checkpoint")
-    network = fit(fitted, tune, recipe, checkpoint, track, say)
-    torch.save(network.body.state_dict(), output)
-    card = Card(
-        name=output.stem.replace("_", "-"),
-        version=version,
-        architecture=recipe.architecture,
-        input=Input(size=recipe.size, resize=recipe.resize, views=_views(recipe, fitted)),
-        training={"images": len(fitted), "fractured": int(truth_of(fitted).sum()), "recipe": asdict(recipe)},
-        sha256=digest(output),
-    )
-    card = _measured(Classifier(network, card), measured, Bootstrap(recipe.seed, resamples), track)
+    examples, checkpoint = sources.examples(), output.with_suffix(".checkpoint")
+    start, recipe = _start(recipe, initial)
+
+    def fitted(learned: Sequence[Example], tune: Sequence[Example], own: Path) -> Network:
+        network = fit(learned, tune, recipe, copy.deepcopy(start), own, track, say)
+        torch.save(network.body.state_dict(), output)
+        return network
+
+    def answered(learned: Sequence[Example], asked: Sequence[Example], own: Path) -> Answers:
+        say(f"{own.suffix[1:]} of {folds}")
+        network = fitted(learned, (), own)
+        answers = ask(Classifier(network, _card(output, version, recipe, learned)), asked, track)
+        own.unlink()
+        return answers
+
+    if folds:
+        learned = cut_large_groups(examples, folds)
+        measured = _Measured(
+            learned, cross_validate(learned, folds, recipe.seed, checkpoint, answered), f"{folds}-fold cross-validation"
+        )
+        network = fitted(learned, (), checkpoint)
+    else:
+        learned, tune, val = (_split(examples, name, sources.labels) for name in ("train", "tune", "val"))
+        network = fitted(learned, tune, checkpoint)
+        asked = Classifier(network, _card(output, version, recipe, learned))
+        measured = _Measured(val, ask(asked, val, track), "val")
+    card = _judged(_card(output, version, recipe, learned), measured, Bootstrap(recipe.seed, resamples))
     card.save(output)
     checkpoint.unlink(missing_ok=True)
+    forget(checkpoint, folds or 0)
     return golden.write(output)
+
+
+def _split(examples: Sequence[Example], name: str, labels: Path) -> list[Example]:
+    part = [example for example in examples if example.split == name]
+    if {example.fractured for example in part} != {True, False} and (part or name != "tune"):
+        raise WrongUse(f"{labels}: the split {name} needs images of both labels")
+    return part
+
+
+def _start(recipe: Recipe, initial: Path | None) -> tuple[Network, Recipe]:
+    """The network that training begins with, and the recipe that names it."""
+    if initial is None:
+        return pretrained(recipe.architecture), recipe
+    card = Card.load(initial)
+    shown = card.input
+    recipe = replace(recipe, architecture=card.architecture, size=shown.size, resize=shown.resize, initial=card.sha256)
+    return load_trainable(initial, card), recipe
+
+
+def _card(weights: Path, version: str, recipe: Recipe, learned: Sequence[Example]) -> Card:
+    """The card of weights that were not measured yet."""
+    return Card(
+        name=weights.stem.replace("_", "-"),
+        version=version,
+        architecture=recipe.architecture,
+        input=Input(size=recipe.size, resize=recipe.resize, views=_views(recipe, learned)),
+        training={"images": len(learned), "fractured": int(truth_of(learned).sum()), "recipe": asdict(recipe)},
+        sha256=digest(weights),
+    )
 
 
 def _views(recipe: Recipe, examples: Sequence[Example]) -> Literal["whole"] | Views:
@@ -94,43 +145,37 @@ def _views(recipe: Recipe, examples: Sequence[Example]) -> Literal["whole"] | Vi
     return Views(tiles=(3, 2), long_side=recipe.long_side, pool="noisy-or")
 
 
-def _measured(classifier: Classifier, examples: Sequence[Example], bootstrap: Bootstrap, track: Track) -> Card:
-    """The card with calibration, threshold and figures on ``examples``."""
-    card = classifier.card
-    logits = view_logits(classifier, examples, track)
-    scores = np.concatenate([pooled(views, card.pool) for views in logits])
-    calibration, threshold, figures = _operating_point(examples, scores, bootstrap)
-    update: dict[str, Any] = {"calibration": calibration, "threshold": threshold}
-    metrics: dict[str, Any] = {"val": figures}
+def _judged(card: Card, measured: _Measured, bootstrap: Bootstrap) -> Card:
+    """The card with calibration, threshold and figures."""
+    name, answers = measured.name.replace("-", "_").replace(" ", "_"), measured.answers
+    point = _operating_point(measured, answers.pooled(card.pool), bootstrap)
+    update: dict[str, Any] = {"calibration": point.calibration, "threshold": point.threshold}
+    metrics: dict[str, Any] = {name: point.figures}
     if card.input.views != "whole":
-        whole = np.concatenate([views[:, 0] for views in logits])
-        alone, point, metrics["val_one_view"] = _operating_point(examples, whole, bootstrap)
-        update["one_view"] = OneView(calibration=alone, threshold=point)
-    boxed = [e for e in examples if e.boxes]
+        alone = _operating_point(measured, answers.whole, bootstrap)
+        update["one_view"] = OneView(calibration=alone.calibration, threshold=alone.threshold)
+        metrics[f"{name}_one_view"] = alone.figures
+    boxed = [example for example in measured.examples if example.boxes]
     if boxed:
-        hits = pointing_game(classifier, track(boxed, "pointing"))
-        metrics["val_pointing"] = hit_rate(boxed, hits, bootstrap.seed, bootstrap.resamples)
+        hits = np.array([hit for hit in answers.hits if hit is not None])
+        metrics[f"{name}_pointing"] = hit_rate(boxed, hits, bootstrap.seed, bootstrap.resamples)
     return card.model_copy(update=update | {"metrics": metrics})
 
 
-def view_logits(classifier: Classifier, examples: Sequence[Example], track: Track) -> list[Logits]:
-    """Logits of *fractured* for every view of every example, made as serving makes them.
-
-    Returns
-    -------
-    list of ndarray, each of shape (1, views)
-        A narrow picture has fewer tiles than others.
-    """
-    preprocessor = classifier.card.preprocessor
-    pictures = (preprocessor(read(example.path).pixels)[np.newaxis] for example in track(examples, "measuring"))
-    return [classifier.view_logits(picture) for picture in pictures]
+class _OperatingPoint(NamedTuple):
+    calibration: Calibration
+    threshold: Threshold
+    figures: dict[str, Any]
 
 
-def _operating_point(
-    examples: Sequence[Example], logits: Scores, bootstrap: Bootstrap
-) -> tuple[Calibration, Threshold, dict[str, Any]]:
-    calibration = calibrate(truth_of(examples), logits)
-    value = youden_threshold(truth_of(examples), calibrated(calibration, logits))
-    decided = decide_out_of_fold(examples, logits, _FOLDS, bootstrap.seed)
-    threshold = Threshold(value=value, chosen="Youden's J (sensitivity + specificity - 1) on the val split")
-    return calibration, threshold, evaluate(examples, logits, decided, bootstrap.seed, bootstrap.resamples)
+def _operating_point(measured: _Measured, logits: Scores, bootstrap: Bootstrap) -> _OperatingPoint:
+    truth = truth_of(measured.examples)
+    calibration = calibrate(truth, logits)
+    value = youden_threshold(truth, calibrated(calibration, logits))
+    chosen = f"Youden's J (sensitivity + specificity - 1) on the pictures of {measured.name}"
+    judged = judge(measured.examples, logits, _FOLDS, bootstrap.seed)
+    return _OperatingPoint(
+        calibration,
+        Threshold(value=value, chosen=chosen),
+        evaluate(measured.examples, logits, judged, bootstrap.seed, bootstrap.resamples),
+    )

@@ -1,4 +1,5 @@
 import csv
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -11,12 +12,15 @@ from fracture_watch import golden
 from fracture_watch.errors import WrongUse
 from fracture_watch.imaging import read
 from fracture_watch.model.card import Card
-from fracture_watch.training.data import Sources, read_labels
+from fracture_watch.training.answers import Answers
+from fracture_watch.training.crossvalidation import cross_validate, cut_large_groups
+from fracture_watch.training.data import Example, Sources, read_labels
 from fracture_watch.training.evaluate import (
+    Judged,
     calibrate,
     calibrated,
-    decide_out_of_fold,
     evaluate,
+    judge,
     truth_of,
     youden_threshold,
 )
@@ -52,10 +56,10 @@ def labelled(tmp_path_factory):
 RECIPE = Recipe(size=64, long_side=96, epochs=3, batch_size=8, learning_rate=2e-3, ema_decay=0.5, frozen_stages=1)
 
 
-def run(labelled, output, recipe=RECIPE, said=None, track=lambda items, _: items, boxes=True):
+def run(labelled, output, recipe=RECIPE, said=None, track=lambda items, _: items, boxes=True, **how):
     say = (said if said is not None else []).append
     sources = Sources(labelled / "labels.csv", labelled, labelled / "boxes.csv" if boxes else None)
-    return train(sources, output, recipe, version="9.9.9", resamples=50, track=track, say=say)
+    return train(sources, output, recipe, version="9.9.9", resamples=50, track=track, say=say, **how)
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +83,7 @@ def test_serving_scores_exactly_as_training_measured(labelled, trained):
     examples = [e for e in read_labels(labelled / "labels.csv", labelled) if e.split == "val"]
     found = model.predict([read(e.path) for e in examples])
     logits = np.array([np.log(p.probability / (1 - p.probability)) for p in found])
-    decided = decide_out_of_fold(examples, logits, 5, RECIPE.seed)
-    again = evaluate(examples, logits, decided, RECIPE.seed, 50)
+    again = evaluate(examples, logits, judge(examples, logits, 5, RECIPE.seed), RECIPE.seed, 50)
     assert again["all"]["auroc"] == card.metrics["val"]["all"]["auroc"]
     assert golden.require(model)
 
@@ -118,6 +121,76 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(labelled, trained, 
     assert "after epoch 2" in said[0]
     again, whole = (torch.load(path, weights_only=True) for path in (tmp_path / "again.pth", trained[0]))
     assert all(torch.equal(again[name], whole[name]) for name in whole)
+
+
+def test_training_goes_on_from_weights_with_a_card(labelled, trained, tmp_path):
+    said = []
+    card = run(labelled, tmp_path / "more.pth", replace(RECIPE, epochs=1), said, initial=trained[0])
+    assert card.training["recipe"]["initial"] == trained[1].sha256
+    assert float(said[-1].rpartition(" ")[2]) < 0.5  # from ImageNet the first epoch's loss is that of a coin
+    assert card.metrics["val"]["all"]["auroc"]["value"] > 0.9
+
+
+class TestCrossValidation:
+    RECIPE = replace(RECIPE, epochs=2)
+
+    def test_every_picture_is_answered_by_a_network_that_did_not_learn_from_it(self, labelled, tmp_path):
+        said = []
+        card = run(labelled, tmp_path / "x.pth", self.RECIPE, said, folds=3)
+        assert [line for line in said if line.startswith("fold")] == ["fold-1 of 3", "fold-2 of 3", "fold-3 of 3"]
+        assert set(card.metrics) == {f"3_fold_cross_validation{kind}" for kind in ("", "_one_view", "_pointing")}
+        figures = card.metrics["3_fold_cross_validation"]["all"]
+        assert (figures["images"], card.training["images"]) == (48, 48)
+        assert figures["auroc"]["value"] > 0.9
+        assert "cross-validation" in card.threshold.chosen
+        assert golden.require(fracture_watch.load_classifier(tmp_path / "x.pth", device="cpu"))
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["x.pth", "x.yaml"]
+
+    def test_an_interrupted_one_goes_on_with_the_next_fold(self, labelled, tmp_path):
+        class Interrupted(Exception):
+            pass
+
+        measured = []
+
+        def pulled_plug(items, description):
+            measured.append(description)
+            if measured.count("measuring") == 2:
+                raise Interrupted
+            return items
+
+        with pytest.raises(Interrupted):
+            run(labelled, tmp_path / "x.pth", self.RECIPE, track=pulled_plug, folds=3)
+        said = []
+        run(labelled, tmp_path / "x.pth", self.RECIPE, said, folds=3)
+        assert [line for line in said if line.startswith("fold")] == ["fold-2 of 3", "fold-3 of 3"]
+
+    def test_a_fold_learns_from_no_group_that_it_is_measured_on(self, labelled, tmp_path):
+        examples, seen = read_labels(labelled / "labels.csv", labelled), []
+
+        def fold(learned, asked, _):
+            assert not {e.group for e in learned} & {e.group for e in asked}
+            assert {e.fractured for e in learned} == {e.fractured for e in asked} == {True, False}
+            seen.extend(asked)
+            return Answers([np.full((1, 2), float(e.path.stem)) for e in asked], [None] * len(asked))
+
+        answers = cross_validate(examples, 4, 1, tmp_path / "x.checkpoint", fold)
+        assert sorted(e.path for e in seen) == sorted(e.path for e in examples)
+        assert answers.whole.tolist() == [float(e.path.stem) for e in examples]
+
+    def test_groups_that_fit_into_no_fold_are_cut_into_runs(self, tmp_path):
+        sizes = {"a": 120, "b": 40}
+        examples = [
+            Example(tmp_path / f"{group}{number:03}.png", 0, "train", group, frozenset())
+            for group, size in sizes.items()
+            for number in range(size)
+        ]
+        cut = cut_large_groups(examples[::-1], 3)
+        assert Counter(e.group for e in cut) == {"a/0": 50, "a/1": 50, "a/2": 20, "b": 40}
+        assert {e.path.name for e in cut if e.group == "a/2"} == {f"a{number}.png" for number in range(100, 120)}
+
+    def test_too_few_groups_are_refused(self, labelled, tmp_path):
+        with pytest.raises(WrongUse, match="only 12 groups"):
+            run(labelled, tmp_path / "x.pth", self.RECIPE, folds=13)
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(labelled, tmp_path):
@@ -183,7 +256,8 @@ def test_the_youden_threshold_separates_what_can_be_separated():
 def test_figures_of_a_perfect_score_are_one(labelled):
     examples = read_labels(labelled / "labels.csv", labelled)
     truth = truth_of(examples)
-    report = evaluate(examples, truth.astype(float), truth, 0, 20)
+    report = evaluate(examples, truth.astype(float), Judged(truth.astype(float), truth), 0, 20)
     assert set(report) == {"all", "no hardware", "hand"}
-    for name in ("auroc", "average_precision", "sensitivity", "specificity"):
+    for name in ("auroc", "average_precision", "sensitivity", "specificity", "sensitivity_at_specificity_0.90"):
         assert report["all"][name] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert report["all"]["ece"]["value"] == 0.0
