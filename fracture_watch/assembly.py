@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from fracture_watch.daemon import Daemon
     from fracture_watch.model.classifier import Classifier
+    from fracture_watch.records import SourceFile
     from fracture_watch.service import Service
 
 log = logging.getLogger(__name__)
@@ -163,6 +164,18 @@ def service(settings: Settings, running: Runtime, database: Database) -> "Servic
     card = running.classifier.card
     gallery = Gallery(Illustrator(card.preprocessor, settings.model.heatmaps), settings.filing.artefacts_dir)
     return Service(LocalEngine(running.pipeline), Store(database, card.facts), gallery)
+
+
+def outdated(running: Runtime, database: Database) -> "Iterator[SourceFile]":
+    """What only other models have classified, where it is filed; results without a file stay as they are."""
+    from fracture_watch.intake.folder import scan
+    from fracture_watch.results.store import Store
+
+    for path in Store(database, running.classifier.card.facts).outdated():
+        if path.is_file() and not path.is_symlink():
+            yield from scan(Tree(path))
+        else:
+            log.warning("%s is not there any more; its result stays that of another model", path)
 
 
 def daemon(settings: Settings, running: Runtime, database: Database) -> "Daemon":

@@ -16,15 +16,27 @@ from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, say, say_jso
 if TYPE_CHECKING:
     from fracture_watch.records import Outcome, Prediction, Prepared, SourceFile
 
-Paths = Annotated[list[Path], typer.Argument(help="Files or folders.", exists=True)]
+Paths = Annotated[list[Path] | None, typer.Argument(help="Files or folders.", exists=True)]
 Files = Annotated[list[Path], typer.Argument(help="DICOM, PNG, JPEG, TIFF, WebP or BMP files.")]
 
 
-def scan(paths: Paths, config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
+def scan(
+    paths: Paths = None,
+    reclassify: Annotated[
+        bool,
+        typer.Option("--reclassify", help="Also what only other models have classified, wherever it is filed now."),
+    ] = False,
+    config: Config = DEFAULT_CONFIG,
+    as_json: Json = False,
+) -> None:
     """Classify folder trees where they are; results are recorded, files are never moved.
 
     What is already classified by the same model is skipped.
     """
+    from fracture_watch.errors import WrongUse
+
+    if not paths and not reclassify:
+        raise WrongUse("name at least one PATH to scan, or --reclassify for what other models have classified")
     settings = settings_from(config)
     from fracture_watch import assembly
     from fracture_watch.delivery.exports import file_record, sentence
@@ -34,7 +46,8 @@ def scan(paths: Paths, config: Config = DEFAULT_CONFIG, as_json: Json = False) -
     from fracture_watch.service import in_place
 
     trees = [
-        Tree(Path(os.path.normpath(path.absolute())), settings.inbox.recursive, settings.inbox.ignore) for path in paths
+        Tree(Path(os.path.normpath(path.absolute())), settings.inbox.recursive, settings.inbox.ignore)
+        for path in paths or ()
     ]
     counts: Counter[str] = Counter()
     began = time.monotonic()
@@ -43,6 +56,8 @@ def scan(paths: Paths, config: Config = DEFAULT_CONFIG, as_json: Json = False) -
         database = assembly.open_database(settings)
         service = assembly.service(settings, running, database)
         sources = itertools.chain.from_iterable(map(walk, trees))
+        if reclassify:
+            sources = itertools.chain(sources, assembly.outdated(running, database))
         for batch in _with_progress(batches(sources, settings.model.batch_size), counts):
             started = time.monotonic()
             recorded = service.process(batch, in_place)

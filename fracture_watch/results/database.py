@@ -2,7 +2,7 @@
 
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from fracture_watch.errors import DatabaseUnavailable, InvalidSettings
 
 log = logging.getLogger(__name__)
 _BUSY_MILLISECONDS = 30_000
+CHUNK = 500  # SQLite bounds the number of parameters of one statement
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
 
@@ -133,6 +134,11 @@ def look_at(path: Path) -> str:
             raise DatabaseUnavailable(f"the database {path} is damaged ({verdict}); restore a backup of it")
         ((count,),) = connection.execute("SELECT count(*) FROM file")
     return f"sound, {count:,} files recorded"
+
+
+def chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
+    """``items`` in pieces that fit into one statement."""
+    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
 
 
 def _use_real_transactions(engine: Engine) -> None:

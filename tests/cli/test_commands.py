@@ -62,6 +62,26 @@ def test_scan_knows_content_that_moved(fw, archive):
     assert moved["status"] == "duplicate"
 
 
+def test_reclassify_takes_filed_files_through_a_changed_model(fw, archive, monkeypatch, tmp_path):
+    fw("scan", archive)
+    (archive / "a.png").unlink()
+    monkeypatch.setenv("FRACTURE_WATCH__MODEL__THRESHOLD", "0.987")
+    code, out, err = fw("scan", "--reclassify", "--json")
+    *records, summary = lines(out)
+    assert (code, summary["summary"]["classified"]) == (0, 1)
+    assert [(Path(r["file"]).name, r["threshold"]) for r in records] == [("b", 0.987)]
+    assert "a.png is not there any more" in err
+    _, out, _ = fw("results", "--status", "classified", "--format", "json")
+    rows = [row for row in json.loads(out) if row["source_path"].endswith("/b")]
+    assert len({row["model_id"] for row in rows}) == len(rows) == 2
+    assert lines(fw("scan", "--reclassify", "--json")[1])[0]["summary"]["classified"] == 0
+
+
+def test_scan_of_nothing_says_what_can_be_scanned(fw):
+    code, _, err = fw("scan")
+    assert (code, "--reclassify" in err) == (2, True)
+
+
 def test_scan_of_a_broken_file_ends_with_1(fw, tmp_path):
     (tmp_path / "broken.png").write_bytes(png(1)[:200])
     code, out, _ = fw("scan", tmp_path / "broken.png")

@@ -165,6 +165,27 @@ def test_a_study_shows_the_model_in_force(store, database, tmp_path):
     assert tuple(row.values()) == (1, 1, "not fractured", 0.1)
 
 
+def test_a_changed_model_counts_every_study_anew_with_its_first_result(database, tmp_path):
+    record(Store(database, MODEL), "a", classified("aa", 0.9, study_uid="1.2"))
+    record(Store(database, OTHER), "b", classified("bb", 0.1, OTHER, study_uid="3.4"))
+    select = "SELECT prediction, classified, fractured, max_probability FROM studies WHERE study_uid = '1.2'"
+    assert tuple(query(tmp_path, select)[0].values()) == (None, 0, 0, None)
+    record(Store(database, MODEL), "c", classified("cc", 0.1, study_uid="3.4"))
+    assert tuple(query(tmp_path, select)[0].values()) == ("fractured", 1, 1, 0.9)
+
+
+def test_outdated_is_what_only_other_models_have_classified(database):
+    old, new = Store(database, MODEL), Store(database, OTHER)
+    for name in ("a", "b", "c"):
+        record(old, name, classified(name * 2))
+    record(old, "b2", Duplicate("bb", Facts()))
+    record(old, "x", Failed("corrupt", "broken", "xx"))
+    assert list(old.outdated()) == []
+    assert list(new.outdated()) == [Path("/done/a"), Path("/done/c"), Path("/done/b2")]
+    record(new, "a", classified("aa", model=OTHER))
+    assert list(new.outdated()) == [Path("/done/c"), Path("/done/b2")]
+
+
 def test_a_picture_without_uids_is_a_study_of_its_own(store, tmp_path):
     record(store, "a.png", classified("aa"))
     assert query(tmp_path, "SELECT study_uid, files FROM studies") == [{"study_uid": "sha256:aa", "files": 1}]
