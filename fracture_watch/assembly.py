@@ -185,14 +185,12 @@ def daemon(settings: Settings, running: Runtime, database: Database) -> "Daemon"
 
     filing, inbox = settings.filing, settings.inbox
     _make_folder("inbox.path", inbox.path)
-    kind = network_type(inbox.path)
-    polling = inbox.polling == "always" or (inbox.polling == "auto" and kind is not None)
     settling = Settling(inbox.settle_seconds, inbox.give_up_seconds, check_completeness)
     folder = Folder(
         Tree(inbox.path, inbox.recursive, inbox.ignore),
         settling,
         inbox.rescan_seconds,
-        polling,
+        polling_reason(settings),
         settings.model.batch_size,
     )
     return Daemon(
@@ -202,6 +200,15 @@ def daemon(settings: Settings, running: Runtime, database: Database) -> "Daemon"
         Filing(inbox.path, filing.processed_dir, filing.quarantine_dir, filing.processed, filing.receipts),
         inbox.give_up_seconds,
     )
+
+
+def polling_reason(settings: Settings) -> str | None:
+    """Why the inbox is listed every second instead of being watched by events; ``None`` where it is not."""
+    inbox = settings.inbox
+    if inbox.polling == "always":
+        return "inbox.polling is always"
+    kind = network_type(inbox.path) if inbox.polling == "auto" else None
+    return f"it lies on {kind}, which sends no events" if kind else None
 
 
 def website(settings: Settings, running: Runtime, database: Database, watcher: "Daemon | None") -> "Flask":

@@ -76,14 +76,13 @@ def _database(settings: "Settings") -> Iterator[Check]:
 
 
 def _folders(settings: "Settings") -> Iterator[Check]:
-    from fracture_watch.intake.mounts import network_type
+    from fracture_watch import assembly
 
     inbox, filing = settings.inbox, settings.filing
 
     def watched() -> str:
-        kind = network_type(inbox.path)
-        if inbox.polling == "always" or (inbox.polling == "auto" and kind):
-            why = f"it lies on {kind}" if kind else "inbox.polling is always"
+        why = assembly.polling_reason(settings)
+        if why:
             return f"{writable(inbox.path)}; listed every second, because {why}"
         return f"{writable(inbox.path)}; watched by events, listed every {inbox.rescan_seconds:g} s"
 

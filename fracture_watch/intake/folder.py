@@ -3,30 +3,16 @@
 import fnmatch
 import logging
 import os
-import queue
 import stat
-import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from watchdog.events import (
-    DirCreatedEvent,
-    DirMovedEvent,
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileModifiedEvent,
-    FileMovedEvent,
-    FileSystemEvent,
-    FileSystemEventHandler,
-)
-from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver
-
 from fracture_watch.errors import StorageUnavailable
+from fracture_watch.intake.events import Hints, events
 from fracture_watch.intake.settling import Settled, Settling, stamp_of
 from fracture_watch.records import SourceFile, now
 
@@ -34,16 +20,8 @@ log = logging.getLogger(__name__)
 _ALWAYS_IGNORED = (".*", "*.part", "*.tmp", "*.crdownload", "@eaDir")
 _TICK_SECONDS = 0.2
 _MOST_WAITING = 4096  # files held in memory; the rest stay in the listing until there is room
-_MOST_HINTS = 16384
-# Not that files are opened and read, which we do ourselves with every one of them.
-_EVENTS: list[type[FileSystemEvent]] = [
-    FileCreatedEvent,
-    FileModifiedEvent,
-    FileClosedEvent,
-    FileMovedEvent,
-    DirCreatedEvent,
-    DirMovedEvent,
-]
+_POLL_SECONDS = 1.0
+_POLL_SHARE = 10  # a listing that took a second is read again after ten: polling takes a tenth of one core at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,31 +102,46 @@ class Folder:
     settling : Settling
     rescan_seconds : float
         How often the listing is read again, whatever events say.
-    polling : bool
-        Do without kernel events; the listing is then read every second.
+    polling : str or None
+        Why to do without kernel events; the listing is then read every second. ``None`` wants them.
     batch_size : int
         Most files handed out at once.
     """
 
-    def __init__(self, tree: Tree, settling: Settling, rescan_seconds: float, polling: bool, batch_size: int) -> None:
+    def __init__(
+        self, tree: Tree, settling: Settling, rescan_seconds: float, polling: str | None, batch_size: int
+    ) -> None:
         self._tree = tree
         self._settling = settling
         self._rescan_seconds = rescan_seconds
         self._polling = polling
         self._batch_size = batch_size
-        self._hints: queue.Queue[tuple[Path, bool]] = queue.Queue(_MOST_HINTS)
-        self._look_again = threading.Event()
+        self._hints = Hints()
         self._kept: dict[Path, SourceFile] = {}
-        self.mode = "polling" if polling else "events"
+        self._listing: _Listing | None = None
+        self._next_listing = 0.0
+
+    @property
+    def mode(self) -> str:
+        """How it is watched: ``events``, or ``polling`` and why."""
+        why = self._polling or self._hints.blind
+        return f"polling: {why}" if why else "events"
 
     @property
     def waiting(self) -> int:
         """Files that were sighted and are not ready yet."""
         return len(self._settling)
 
+    @property
+    def oldest_seconds(self) -> float:
+        """How long the file that waits longest has been waiting; 0 where none does."""
+        return self._settling.oldest_seconds
+
     def keep(self, source: SourceFile) -> None:
         """Remember a file that stays in the folder, so that rescans pass it over until it changes."""
         self._kept[source.path] = source
+        if self._listing:
+            self._listing.kept.add(source.path)
 
     def watch(self, stop: threading.Event) -> Generator[Settled]:
         """Yield at every tick what is ready, possibly nothing, until ``stop`` is set.
@@ -159,20 +152,20 @@ class Folder:
             If the folder cannot be listed; watching again later is possible.
         """
         root = self._root_identity()
-        with self._events():
-            listing, next_scan = self._tree.walk(), self._next_scan()
+        self._hints = Hints()
+        self._listing, self._next_listing = None, 0.0
+        with ExitStack() as watched:
+            if not self._polling and self._tree.root.is_dir():  # the listing will say what is wrong with the root
+                self._start_events(watched)
+            log.info("watching %s by %s", self._tree.root, self.mode)
             while not stop.is_set():
                 if self._root_identity() != root:  # its events are another folder's, or nobody's
                     raise StorageUnavailable(f"{self._tree.root} was mounted, unmounted or replaced; it is listed anew")
                 self._take_hints()
-                self._sight_from(listing)
+                self._list()
                 settled = self._settling.settle(self._batch_size)
                 yield settled
-                if self._look_again.is_set() or time.monotonic() >= next_scan:
-                    self._look_again.clear()
-                    self._kept = {path: kept for path, kept in self._kept.items() if path.exists()}
-                    listing, next_scan = self._tree.walk(), self._next_scan()
-                elif not settled.ready:
+                if not settled.ready:
                     stop.wait(_TICK_SECONDS)
 
     def _root_identity(self) -> tuple[int, int]:
@@ -182,49 +175,14 @@ class Folder:
             raise StorageUnavailable(f"{self._tree.root} cannot be looked at: {error.strerror}") from error
         return facts.st_dev, facts.st_ino
 
-    @contextmanager
-    def _events(self) -> Iterator[None]:
-        self.mode = "polling" if self._polling else "events"
-        if self._polling or not self._tree.root.is_dir():  # the listing will say what is wrong with the root
-            yield
-            return
+    def _start_events(self, watched: ExitStack) -> None:
         try:
-            observer = _observer()
-            root, recursive = str(self._tree.root), self._tree.recursive
-            observer.schedule(_Hints(self), root, recursive=recursive, event_filter=_EVENTS)
-            observer.start()
+            watched.enter_context(events(self._tree.root, self._tree.recursive, self._hints))
         except OSError as error:
-            # For one, max_user_watches or max_user_instances in /proc/sys/fs/inotify is used up.
-            log.warning("no file events (%s): the inbox is polled instead", error)
-            self.mode = "polling"
-            yield
-            return
-        try:
-            yield
-        finally:
-            observer.stop()
-            observer.join()
-
-    def _next_scan(self) -> float:
-        return time.monotonic() + (1.0 if self.mode == "polling" else self._rescan_seconds)
-
-    def hint(self, path: Path, closed: bool) -> None:
-        """Something happened to ``path``; called by the event thread."""
-        try:
-            self._hints.put_nowait((path, closed))
-        except queue.Full:
-            self._look_again.set()
-
-    def look_again(self) -> None:
-        """A folder came, or events were lost: the listing must be read."""
-        self._look_again.set()
+            self._hints.miss(error.strerror or str(error))
 
     def _take_hints(self) -> None:
-        while True:
-            try:
-                path, closed = self._hints.get_nowait()
-            except queue.Empty:
-                return
+        for path, closed in self._hints.take():
             try:
                 facts = path.lstat()
             except OSError:
@@ -234,41 +192,43 @@ class Folder:
             if len(self._settling) < _MOST_WAITING:
                 self._sight(path, facts, closed)
             else:  # no room: the next listing has it
-                self._look_again.set()
+                self._hints.lose()
 
-    def _sight_from(self, listing: Iterator[tuple[Path, os.stat_result]]) -> None:
+    def _list(self) -> None:
+        """Go on with the listing while there is room; begin the next when it is due and the last one is through."""
+        if self._listing is None:
+            if not self._hints.were_lost() and time.monotonic() < self._next_listing:
+                return
+            self._listing = _Listing(self._tree.walk())
+        began = time.monotonic()
         while len(self._settling) < _MOST_WAITING:
-            entry = next(listing, None)
+            entry = next(self._listing.entries, None)
             if entry is None:
+                self._end_listing(self._listing.seconds + time.monotonic() - began)
                 return
             self._sight(*entry, closed=False)
+        self._listing.seconds += time.monotonic() - began
+
+    def _end_listing(self, seconds: float) -> None:
+        if self._listing:
+            self._kept = {path: kept for path, kept in self._kept.items() if path in self._listing.kept}
+        self._listing = None
+        pause = max(_POLL_SECONDS, _POLL_SHARE * seconds) if self.mode != "events" else self._rescan_seconds
+        self._next_listing = time.monotonic() + pause
 
     def _sight(self, path: Path, facts: os.stat_result, closed: bool) -> None:
         kept = self._kept.get(path)
         if kept and (kept.size, kept.modified_ns, kept.inode) == stamp_of(facts):
+            if self._listing:
+                self._listing.kept.add(path)
             return
         self._settling.sight(path, facts, closed)
 
 
-def _observer() -> BaseObserver:
-    """With full events, a file that is renamed in from elsewhere is moved, not created and yet to be written."""
-    if sys.platform == "linux":
-        from watchdog.observers.inotify import InotifyObserver
+@dataclass(slots=True)
+class _Listing:
+    """A listing that is being read, what it met of the files that stay, and how long that took."""
 
-        return InotifyObserver(generate_full_events=True)
-    return Observer()
-
-
-class _Hints(FileSystemEventHandler):
-    """Turns watchdog's events into hints, in its thread."""
-
-    def __init__(self, folder: Folder) -> None:
-        self._folder = folder
-
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        if isinstance(event, DirCreatedEvent | DirMovedEvent):
-            self._folder.look_again()
-        elif not event.is_directory:
-            target = event.dest_path or event.src_path
-            renamed_in = bool(event.dest_path)
-            self._folder.hint(Path(os.fsdecode(target)), closed=renamed_in or isinstance(event, FileClosedEvent))
+    entries: Iterator[tuple[Path, os.stat_result]]
+    kept: set[Path] = field(default_factory=set)
+    seconds: float = 0.0

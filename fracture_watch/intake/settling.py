@@ -67,6 +67,11 @@ class Settling:
     def __iter__(self) -> Iterator[Path]:
         return iter(tuple(self._waiting))
 
+    @property
+    def oldest_seconds(self) -> float:
+        """How long the file that waits longest has been waiting; 0 where none does."""
+        return max((self._clock() - sighting.first for sighting in tuple(self._waiting.values())), default=0.0)
+
     def sight(self, path: Path, stat: os.stat_result, closed: bool = False) -> None:
         """Note that ``path`` is there; ``closed`` if the kernel said that its writer is done."""
         stamp = stamp_of(stat)

@@ -32,7 +32,9 @@ def inbox(tmp_path) -> Path:
     return folder
 
 
-def make(tree: Tree, *, settle: float = NEVER, rescan: float = NEVER, polling: bool = False, batch: int = 10) -> Folder:
+def make(
+    tree: Tree, *, settle: float = NEVER, rescan: float = NEVER, polling: str | None = None, batch: int = 10
+) -> Folder:
     """By default only what the kernel says makes a file ready: neither time nor rescans do."""
     return Folder(tree, Settling(settle, NEVER, check), rescan, polling, batch)
 
@@ -232,15 +234,15 @@ def test_every_file_is_handed_out_in_batches(inbox):
 
 
 def test_a_rescan_finds_what_no_event_told(inbox):
-    folder = make(Tree(inbox), settle=0.3, rescan=0.5, polling=True)
+    folder = make(Tree(inbox), settle=0.3, rescan=0.5, polling="it is a test")
     with watching(folder) as watch:
         (inbox / "a").write_bytes(b"whole!")
         watch.until_ready(inbox / "a")
-    assert folder.mode == "polling"
+    assert folder.mode == "polling: it is a test"
 
 
 def test_without_events_or_rescan_nothing_is_found(inbox):
-    with watching(make(Tree(inbox), settle=0, polling=True)) as watch:
+    with watching(make(Tree(inbox), settle=0, polling="it is a test")) as watch:
         (inbox / "a").write_bytes(b"whole!")
         assert watch.during(0.5) == []
 
@@ -327,10 +329,98 @@ def test_watching_a_missing_inbox_is_unavailable_storage_and_can_be_tried_again(
 
 def test_more_hints_than_are_held_lead_to_a_look_at_the_listing(inbox):
     (inbox / "a").write_bytes(b"whole!")
-    folder = make(Tree(inbox), settle=0, polling=True)
+    folder = make(Tree(inbox), settle=0, polling="it is a test")
     with watching(folder) as watch:
         watch.until_ready(inbox / "a")
         for _ in range(20_000):
-            folder.hint(inbox / "gone", closed=False)
+            folder._hints.put(inbox / "gone", closed=False)
         (inbox / "b").write_bytes(b"whole!")
         watch.until_ready(inbox / "b")
+
+
+@contextmanager
+def kernel_setting(name: str, value: int) -> Iterator[None]:
+    """Change a limit of the kernel's for a while; only root may."""
+    path = Path("/proc/sys/fs/inotify", name)
+    old = path.read_text()
+    try:
+        path.write_text(str(value))
+    except OSError as error:
+        pytest.skip(f"{path} cannot be changed: {error.strerror}; this test wants root")
+    try:
+        yield
+    finally:
+        path.write_text(old)
+
+
+@events
+def test_events_that_the_kernel_dropped_are_made_up_for_by_the_listing(inbox, caplog):
+    numbers = range(3000)
+    with kernel_setting("max_queued_events", 16), watching(make(Tree(inbox), settle=0.3, batch=100)) as watch:
+        flood = f"for n in $(seq {len(numbers)}); do printf whole! > '{inbox}/'$n; done"
+        subprocess.run(["sh", "-c", flood], check=True)
+        watch.until(lambda: len(watch.ready) >= len(numbers), 30)
+    assert "queue overflowed" in caplog.text
+    assert sorted(watch.ready) == sorted(inbox / f"{n + 1}" for n in numbers)
+
+
+@events
+def test_without_watches_for_a_folder_the_inbox_is_polled_and_says_so(inbox, caplog):
+    (inbox / "there").mkdir()
+    used = sum(line.startswith("inotify") for fdinfo in Path("/proc/self/fdinfo").iterdir() for line in _lines(fdinfo))
+    # One watch is left for the inbox, none for its folder: the next listing is what finds the file.
+    with kernel_setting("max_user_watches", used + 1):
+        folder = make(Tree(inbox), settle=0.3)
+        with watching(folder) as watch:
+            assert "No space left" not in folder.mode
+            assert folder.mode.startswith("polling: ")
+            assert "max_user_watches" in folder.mode
+            (inbox / "there/a").write_bytes(b"whole!")
+            watch.until_ready(inbox / "there/a")
+    assert "polled instead" in caplog.text
+
+
+@events
+def test_without_any_watch_the_inbox_is_polled_and_says_so(inbox):
+    with kernel_setting("max_user_instances", 0):
+        folder = make(Tree(inbox), settle=0.3)
+        with watching(folder) as watch:
+            assert folder.mode.startswith("polling: ")
+            (inbox / "a").write_bytes(b"whole!")
+            watch.until_ready(inbox / "a")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def test_a_listing_is_read_to_its_end_before_the_next_begins(inbox):
+    """Where files stay, a listing that is begun anew before it was through would never reach the last ones."""
+    paths = {inbox / f"{number}" for number in range(50)}
+    for path in paths:
+        path.write_bytes(b"whole!")
+    folder = make(Tree(inbox), settle=0, rescan=0.0, batch=1)
+
+    def keep_what_is_ready() -> bool:
+        for path in watch.ready:
+            folder.keep(next(scan(Tree(path))))
+        return set(watch.ready) == paths
+
+    with watching(folder) as watch:
+        watch.until(keep_what_is_ready)
+        assert watch.during(0.5) == []
+    assert len(watch.ready) == len(paths)
+
+
+def test_kept_files_that_are_gone_are_forgotten(inbox):
+    (inbox / "a").write_bytes(b"whole!")
+    folder = make(Tree(inbox), settle=0, rescan=0.1)
+    folder.keep(next(scan(Tree(inbox))))
+    with watching(folder) as watch:
+        watch.during(0.3)
+        assert set(folder._kept) == {inbox / "a"}
+        (inbox / "a").unlink()
+        watch.until(lambda: not folder._kept)
