@@ -14,6 +14,7 @@ from fracture_watch.config import Settings
 from fracture_watch.errors import InvalidSettings
 from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.imaging.sniff import HEAD, may_become, sniff
+from fracture_watch.intake.claim import claimed as claimed_by
 from fracture_watch.intake.completeness import Completeness, completeness
 from fracture_watch.intake.filing import Filing
 from fracture_watch.intake.folder import Folder, Tree
@@ -23,11 +24,13 @@ from fracture_watch.model import load_classifier
 from fracture_watch.pipeline import Pipeline
 from fracture_watch.records import Format
 from fracture_watch.results.database import Database
+from fracture_watch.stages import Stages
 
 if TYPE_CHECKING:
     from flask import Flask
 
-    from fracture_watch.daemon import Daemon
+    from fracture_watch.daemon import Daemon, DaemonStatus
+    from fracture_watch.delivery.metrics import Metrics
     from fracture_watch.model.classifier import Classifier
     from fracture_watch.records import SourceFile
     from fracture_watch.service import Service
@@ -38,11 +41,16 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A loaded model and its decoding workers. ``adhoc`` has one of its own, so that it never waits for a backlog."""
+    """A loaded model and its decoding workers. ``adhoc`` has one of its own, so that it never waits for a backlog.
+
+    ``stages`` times ``pipeline`` and what is done with its outcomes.
+    """
 
     classifier: "Classifier"
     pipeline: Pipeline
     adhoc: Pipeline
+    stages: Stages
+    metrics: "Metrics"
 
 
 @contextmanager
@@ -54,6 +62,7 @@ def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]
     InvalidModel
         If the weights or their card do not load.
     """
+    from fracture_watch.delivery.metrics import Metrics
     from fracture_watch.imaging.workers import Plan, WorkerPool
     from fracture_watch.model.preprocess import thumbnail
 
@@ -68,7 +77,9 @@ def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]
     bounds = imaging.timeout_seconds, imaging.memory_mb
     # Workers start with their first file, so the second pool costs nothing until somebody asks.
     with closing(WorkerPool(plan, count, *bounds)) as decoder, closing(WorkerPool(plan, 1, *bounds)) as adhoc:
-        yield Runtime(classifier, Pipeline(decoder, classifier, notes), Pipeline(adhoc, classifier, notes))
+        stages, metrics = Stages(), Metrics()
+        pipeline = Pipeline(decoder, classifier, notes, stages.measure)
+        yield Runtime(classifier, pipeline, Pipeline(adhoc, classifier, notes), stages, metrics)
 
 
 def load_model(settings: Settings) -> "Classifier":
@@ -130,8 +141,41 @@ def open_database(settings: Settings) -> Database:
     InvalidSettings
         If it cannot lie where the settings say.
     """
-    database_path(settings)
+    path, lock = database_path(settings), lock_of(settings.database.path)
+    if not path.exists() and lock.exists() and lock.stat().st_size:
+        raise InvalidSettings(
+            f"database.url: {path} is gone, but {lock.name} says that it was there. Put it back, from a backup if need "
+            f"be, or remove {lock} too to begin with an empty one"
+        )
     return Database(settings.database.url)
+
+
+@contextmanager
+def claimed(settings: Settings) -> Iterator[None]:
+    """Keep other daemons away from the inbox and the database.
+
+    Raises
+    ------
+    InvalidSettings
+        If one is there already.
+    """
+    _make_folder("inbox.path", settings.inbox.path)
+    database = settings.database.path
+    with (
+        claimed_by(inbox_lock(settings), f"inbox.path: {settings.inbox.path}"),
+        claimed_by(lock_of(database), f"database.url: {database}"),
+    ):
+        yield
+
+
+def inbox_lock(settings: Settings) -> Path:
+    """Held by the daemon that watches the inbox."""
+    return settings.inbox.path / ".fracture_watch.lock"
+
+
+def lock_of(database: Path) -> Path:
+    """Held by the daemon that writes to the database; it stays, so that a database that went missing is noticed."""
+    return database.with_name(f"{database.name}.lock")
 
 
 def database_path(settings: Settings) -> Path:
@@ -163,7 +207,7 @@ def service(settings: Settings, running: Runtime, database: Database) -> "Servic
 
     card = running.classifier.card
     gallery = Gallery(Illustrator(card.preprocessor, settings.model.heatmaps), settings.filing.artefacts_dir)
-    return Service(LocalEngine(running.pipeline), Store(database, card.facts), gallery)
+    return Service(LocalEngine(running.pipeline), Store(database, card.facts), gallery, running.stages.measure)
 
 
 def outdated(running: Runtime, database: Database) -> "Iterator[SourceFile]":
@@ -180,10 +224,10 @@ def outdated(running: Runtime, database: Database) -> "Iterator[SourceFile]":
 
 def daemon(settings: Settings, running: Runtime, database: Database) -> "Daemon":
     """The watcher, with its folders made where they are missing."""
-    from fracture_watch.daemon import Daemon
+    from fracture_watch.daemon import Daemon, Pace
     from fracture_watch.results.store import Store
 
-    filing, inbox = settings.filing, settings.inbox
+    inbox = settings.inbox
     _make_folder("inbox.path", inbox.path)
     settling = Settling(inbox.settle_seconds, inbox.give_up_seconds, check_completeness)
     folder = Folder(
@@ -197,8 +241,24 @@ def daemon(settings: Settings, running: Runtime, database: Database) -> "Daemon"
         folder,
         service(settings, running, database),
         Store(database, running.classifier.card.facts),
-        Filing(inbox.path, filing.processed_dir, filing.quarantine_dir, filing.processed, filing.receipts),
-        inbox.give_up_seconds,
+        filing(settings),
+        Pace(inbox.give_up_seconds),
+        running.metrics,
+        running.stages,
+    )
+
+
+def filing(settings: Settings) -> Filing:
+    """Where files go."""
+    chosen = settings.filing
+    return Filing(
+        settings.inbox.path,
+        chosen.processed_dir,
+        chosen.quarantine_dir,
+        chosen.processed,
+        chosen.receipts,
+        chosen.min_free_mb << 20,
+        (chosen.artefacts_dir, settings.database.path.parent),
     )
 
 
@@ -219,15 +279,33 @@ def website(settings: Settings, running: Runtime, database: Database, watcher: "
     from fracture_watch.web.site import Site
 
     web = settings.web
+
+    def status() -> "DaemonStatus | None":
+        return watcher.status if watcher else None
+
+    if watcher:
+        _watch_status(running.metrics, watcher)
     site = Site(
         pipeline=running.adhoc,
         illustrate=DataUrl(Illustrator(running.classifier.card.preprocessor)),
-        status=lambda: watcher.status if watcher else None,
+        status=status,
+        metrics=running.metrics.text,
         recent=lambda: list(results(database, Filter(limit=200))),
         inbox=settings.inbox.path,
     )
     token = web.token.get_secret_value() if web.token else None
     return create_app(site, Access(web.host, token, web.max_upload_mb << 20))
+
+
+def _watch_status(metrics: "Metrics", watcher: "Daemon") -> None:
+    from fracture_watch.errors import SystemicError
+
+    metrics.watch("waiting_files", "Files in the inbox that are not ready yet.", lambda: watcher.status.waiting)
+    metrics.watch(
+        "oldest_waiting_seconds", "For how long the oldest of them has waited.", lambda: watcher.status.oldest_seconds
+    )
+    codes = [kind.code for kind in SystemicError.__subclasses__()]
+    metrics.watch_reasons("paused", "Whether intake is paused, by reason.", codes, lambda: watcher.status.paused)
 
 
 def check_completeness(path: Path) -> Completeness:

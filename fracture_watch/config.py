@@ -68,6 +68,7 @@ class FilingSettings(_Section):
     quarantine_dir: ConfigPath = Path("quarantine")
     artefacts_dir: ConfigPath = Path("artefacts")
     receipts: Bool = False
+    min_free_mb: Int = Field(200, ge=0)
 
 
 class ImagingSettings(_Section):

@@ -9,25 +9,52 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fracture_watch.delivery.exports import printable, sentence
-from fracture_watch.errors import SystemicError
+from fracture_watch.delivery.metrics import Metrics
+from fracture_watch.errors import TRANSIENT, SystemicError
 from fracture_watch.intake.filing import Filing
 from fracture_watch.intake.folder import Folder
 from fracture_watch.intake.settling import Settled
-from fracture_watch.records import Recorded, Stalled
+from fracture_watch.records import Failed, Outcome, Recorded, SourceFile, Stalled
+from fracture_watch.results.rows import as_text
 from fracture_watch.results.store import Store
 from fracture_watch.service import Service
+from fracture_watch.stages import Stages
 
 log = logging.getLogger(__name__)
 
 
+# Seconds between the attempts to read a file that is there and cannot be read: a scanner or its sender may hold it.
+PATIENCE = (2.0, 10.0, 30.0, 60.0)
+
+
 @dataclass(frozen=True, slots=True)
 class DaemonStatus:
-    """What the daemon is doing: its watching mode, why it is paused (or ``None``), and how many files wait."""
+    """What the daemon is doing.
+
+    ``mode`` is how it watches; ``paused`` says why it is paused, or is ``None``; ``waiting`` files are not ready yet,
+    the oldest of them for ``oldest_seconds``.
+    """
 
     mode: str
     paused: str | None
     waiting: int
+    oldest_seconds: float
     running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How patient a daemon is, in seconds.
+
+    A pause lasts ``pause`` before the next attempt; an emptied folder stays for ``linger``, since its sender may have
+    more files for it; ``patience`` lies between the attempts to read a file; ``give_up`` is only for what is said of
+    stalled files.
+    """
+
+    give_up: float
+    pause: float = 5.0
+    linger: float = 60.0
+    patience: tuple[float, ...] = PATIENCE
 
 
 class Daemon:
@@ -39,12 +66,10 @@ class Daemon:
     service : Service
     store : Store
     filing : Filing
-    give_up_seconds : float
-        Only for what is said of stalled files.
-    pause_seconds : float
-        How long a pause lasts before the next attempt.
-    linger_seconds : float
-        How long an emptied folder stays: its sender may have more files for it.
+    pace : Pace
+    metrics : Metrics
+    stages : Stages
+        Of the service's pipeline, and of its own filing.
     """
 
     def __init__(
@@ -53,17 +78,17 @@ class Daemon:
         service: Service,
         store: Store,
         filing: Filing,
-        give_up_seconds: float,
-        pause_seconds: float = 5.0,
-        linger_seconds: float = 60.0,
+        pace: Pace,
+        metrics: Metrics,
+        stages: Stages,
     ) -> None:
         self._folder = folder
         self._service = service
         self._store = store
         self._filing = filing
-        self._give_up_seconds = give_up_seconds
-        self._pause_seconds = pause_seconds
-        self._linger_seconds = linger_seconds
+        self._pace = pace
+        self._metrics = metrics
+        self._stages = stages
         self._emptied: dict[Path, float] = {}  # folders that files were taken from, and when
         self._paused: str | None = None
         self._running = False
@@ -71,7 +96,8 @@ class Daemon:
     @property
     def status(self) -> DaemonStatus:
         """A snapshot for other threads."""
-        return DaemonStatus(self._folder.mode, self._paused, self._folder.waiting, self._running)
+        folder = self._folder
+        return DaemonStatus(folder.mode, self._paused, folder.waiting, folder.oldest_seconds, self._running)
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; a batch in hand is finished first."""
@@ -108,14 +134,52 @@ class Daemon:
             self._file(unfiled)
 
     def _process(self, settled: Settled) -> None:
-        recorded = self._service.process(settled.ready, self._filing.destination)
-        for item in recorded:
-            level = logging.INFO if item.outcome.status in ("classified", "duplicate") else logging.WARNING
-            log.log(level, "%s", sentence(item.source.name, item.outcome))
-        self._file(recorded)
+        self._filing.require_room()
+        put_off: set[SourceFile] = set()
+
+        def try_later(source: SourceFile, outcome: Outcome) -> bool:
+            later = self._put_off(source, outcome)
+            if later:
+                put_off.add(source)
+            return later
+
+        recorded = self._service.process(settled.ready, self._filing.destination, try_later)
+        with self._stages.measure("file"):
+            self._file(recorded)
+        self._tell(recorded, self._stages.lap())
         for source in settled.ready:
-            if os.path.lexists(source.path):
+            if source not in put_off and os.path.lexists(source.path):
                 self._folder.keep(source)
+
+    def _put_off(self, source: SourceFile, outcome: Outcome) -> bool:
+        """Whether a file that could not be read is tried again; recorded it is after the last attempt."""
+        code = outcome.code if isinstance(outcome, Failed) else None
+        if code not in TRANSIENT or source.attempts >= len(self._pace.patience):
+            return False
+        seconds = self._pace.patience[source.attempts]
+        detail = f"{getattr(outcome, 'detail', code)}; attempt {source.attempts + 1}, tried again in {seconds:g} s"
+        log.warning("%s: %s", printable(source.name), detail)
+        self._store.note_postponed(source, detail)
+        self._folder.postpone(source, seconds)
+        self._metrics.put_off()
+        return True
+
+    def _tell(self, recorded: list[Recorded], seconds: dict[str, float]) -> None:
+        """One line a file: what came of it, and its share of the time that its batch took."""
+        self._metrics.spent(seconds)
+        shares = {stage: round(value * 1000 / max(1, len(recorded)), 1) for stage, value in seconds.items()}
+        for item in recorded:
+            outcome = item.outcome
+            self._metrics.count(outcome)
+            level = logging.INFO if outcome.status in ("classified", "duplicate") else logging.WARNING
+            facts = {
+                "file": as_text(item.source.path),
+                "result": item.id,
+                "status": str(outcome.status),
+                "code": getattr(outcome, "code", None),
+                "milliseconds": shares,
+            }
+            log.log(level, "%s", sentence(item.source.name, outcome), extra={"facts": facts})
 
     def _file(self, recorded: list[Recorded]) -> None:
         places: list[tuple[Recorded, Path | None]] = []
@@ -129,19 +193,19 @@ class Daemon:
                 self._store.filed(places)
 
     def _remove_emptied(self) -> None:
-        due = [folder for folder, when in self._emptied.items() if time.monotonic() - when >= self._linger_seconds]
+        due = [folder for folder, when in self._emptied.items() if time.monotonic() - when >= self._pace.linger]
         for folder in due:
             del self._emptied[folder]
             self._filing.remove_emptied(folder)
 
     def _report_stalled(self, settled: Settled) -> None:
         for source in settled.stalled:
-            detail = f"still growing after {self._give_up_seconds:g} s; it is processed when its writer is done"
+            detail = f"still growing after {self._pace.give_up:g} s; it is processed when its writer is done"
             log.warning("%s: stalled: %s", printable(source.name), detail)
             self._store.record_stalled(source, Stalled(detail))
 
     def _pause(self, error: SystemicError, stop: threading.Event) -> None:
         if self._paused is None:
-            log.error("paused: %s; the files stay where they are, trying again every %g s", error, self._pause_seconds)
+            log.error("paused: %s; the files stay where they are, trying again every %g s", error, self._pace.pause)
         self._paused = printable(f"{error.code}: {error.detail}")
-        stop.wait(self._pause_seconds)
+        stop.wait(self._pace.pause)

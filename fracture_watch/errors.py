@@ -203,3 +203,6 @@ class InvalidModel(WrongUse):
     """The weights or their card are missing, damaged or contradict each other."""
 
     code = "invalid_model"
+
+
+TRANSIENT = frozenset(kind.code for kind in FileFailed.__subclasses__() if kind.retry is Retry.TRANSIENT)

@@ -2,11 +2,12 @@
 
 import itertools
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeAlias, TypeVar
 
 from fracture_watch.errors import FileFailed, FileRejected, FractureWatchError, Internal, SystemicError
 from fracture_watch.records import Classified, Duplicate, Failed, Outcome, Prediction, Prepared, Rejected, Source
+from fracture_watch.stages import Measure, unmeasured
 
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
@@ -56,9 +57,14 @@ class Pipeline:
     classifier : Classifier
     notes : tuple of str
         Added to those of every file that is classified.
+    measure : function
+        Times the stages ``decode``, ``classify`` and ``draw``.
     """
 
-    def __init__(self, decoder: Decoder, classifier: Classifier, notes: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, decoder: Decoder, classifier: Classifier, notes: tuple[str, ...] = (), measure: Measure = unmeasured
+    ) -> None:
+        self._measure = measure
         self._decoder = decoder
         self._classifier = classifier
         self._notes = notes
@@ -99,10 +105,23 @@ class Pipeline:
             return Failed(Internal.code, f"an internal error: {type(error).__name__}: {error}; see the log")
 
     def _run(self, batch: Sequence[Source], known: Known | None, draw: Draw) -> list[Outcome]:
-        decodings = [self._decoder.submit(source) for source in batch]
-        decoded = [_decoded(decoding) for decoding in decodings]
+        with self._measure("decode"):
+            decodings = [self._decoder.submit(source) for source in batch]
+            decoded = [_decoded(decoding) for decoding in decodings]
         news = _news([item for item in decoded if isinstance(item, Prepared)], known)
-        predictions = dict(zip(news, self._classifier.classify(list(news.values())), strict=True))
+        with self._measure("classify"):
+            predictions = dict(zip(news, self._classifier.classify(list(news.values())), strict=True))
+        with self._measure("draw"):
+            return self._outcomes(decoded, news, predictions, known, draw)
+
+    def _outcomes(
+        self,
+        decoded: Sequence[Prepared | Rejected | Failed],
+        news: Mapping[str, Prepared],
+        predictions: Mapping[str, Prediction],
+        known: Known | None,
+        draw: Draw,
+    ) -> list[Outcome]:
         outcomes: list[Outcome] = []
         for item in decoded:
             if not isinstance(item, Prepared):

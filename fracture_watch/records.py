@@ -53,7 +53,7 @@ class SourceFile:
     """A file as it stood when it was found ready.
 
     Path, size, mtime and inode tell it from a later file of the same name; ``seen_at`` (UTC, ISO 8601) is when it
-    was first sighted.
+    was first sighted; ``attempts`` counts how often it was tried and put off before.
     """
 
     path: Path
@@ -61,6 +61,7 @@ class SourceFile:
     modified_ns: int
     inode: int
     seen_at: str = field(compare=False)
+    attempts: int = field(default=0, compare=False)
 
     @property
     def name(self) -> str:

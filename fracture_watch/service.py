@@ -1,5 +1,6 @@
 """The use case: run a batch of files and record what came of each, in one transaction."""
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,8 +11,16 @@ from fracture_watch.errors import Unreadable
 from fracture_watch.pipeline import Draw, no_picture
 from fracture_watch.records import Failed, Outcome, Recorded, SourceFile
 from fracture_watch.results.store import Store
+from fracture_watch.stages import Measure, unmeasured
 
+log = logging.getLogger(__name__)
 Destination: TypeAlias = Callable[[SourceFile, Outcome], Path | None]
+PutOff: TypeAlias = Callable[[SourceFile, Outcome], bool]
+
+
+def never(source: SourceFile, outcome: Outcome) -> bool:
+    """Every outcome is recorded as it comes."""
+    return False
 
 
 class Service:
@@ -23,14 +32,17 @@ class Service:
     store : Store
     draw : function
         Makes the picture that explains a prediction.
+    measure : function
+        Times the stage ``record``.
     """
 
-    def __init__(self, engine: Engine, store: Store, draw: Draw = no_picture) -> None:
+    def __init__(self, engine: Engine, store: Store, draw: Draw = no_picture, measure: Measure = unmeasured) -> None:
+        self._measure = measure
         self._engine = engine
         self._store = store
         self._draw = draw
 
-    def process(self, batch: Sequence[SourceFile], destination: Destination) -> list[Recorded]:
+    def process(self, batch: Sequence[SourceFile], destination: Destination, put_off: PutOff = never) -> list[Recorded]:
         """Classify and commit. When this returns, the outcomes are on disk and the files may be moved.
 
         Parameters
@@ -39,6 +51,8 @@ class Service:
             What the model in force has already dealt with in its place is left out.
         destination : function
             Where a file will be filed, so that the row says it.
+        put_off : function
+            Whether a file is to be tried again later, and not to be recorded now.
 
         Raises
         ------
@@ -50,19 +64,22 @@ class Service:
         if not news:
             return []
         outcomes = self._engine.run(news, self._store.known, self._draw)
-        return self._store.record(
-            [
-                (source, outcome, destination(source, outcome))
-                for source, outcome in zip(news, outcomes, strict=True)
-                if not _is_gone(source, outcome)
-            ]
-        )
+        entries = [
+            (source, outcome, destination(source, outcome))
+            for source, outcome in zip(news, outcomes, strict=True)
+            if not _is_gone(source, outcome) and not put_off(source, outcome)
+        ]
+        with self._measure("record"):
+            return self._store.record(entries)
 
 
 def _is_gone(source: SourceFile, outcome: Outcome) -> bool:
     """A file that was taken away before it could be read was never received."""
     unread = isinstance(outcome, Failed) and outcome.code == Unreadable.code
-    return unread and not os.path.lexists(source.path)
+    gone = unread and not os.path.lexists(source.path)
+    if gone:
+        log.warning("%s was taken away before it could be read; nothing is recorded of it", source.name)
+    return gone
 
 
 def in_place(source: SourceFile, outcome: Outcome) -> Path:

@@ -5,6 +5,7 @@ import sqlite3
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -39,7 +40,7 @@ def built(folder, weights, runtime, linger_seconds=0.0, **sections):
     settings = load_settings(write_config(folder, weights, **sections), {})
     database = assembly.open_database(settings)
     daemon = assembly.daemon(settings, runtime, database)
-    daemon._pause_seconds, daemon._linger_seconds = 0.2, linger_seconds
+    daemon._pace = replace(daemon._pace, pause=0.2, linger=linger_seconds)
     return daemon
 
 

@@ -6,14 +6,16 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fracture_watch.cli.common import DEFAULT_CONFIG, Config, settings_from
 
 if TYPE_CHECKING:
+    from fracture_watch.assembly import Runtime
     from fracture_watch.config import Settings
+    from fracture_watch.daemon import Daemon
 
 log = logging.getLogger("fracture_watch")
 _STOP_SECONDS = 30.0  # after SIGTERM what is in hand is finished; past this it is released, unrecorded
@@ -42,21 +44,25 @@ def _start(config: Path, *, watching: bool, serving: bool) -> None:
 
     with assembly.runtime(settings) as running:
         assembly.check_model(running.classifier)
-        database = assembly.open_database(settings)
-        watcher = assembly.daemon(settings, running, database) if watching else None
-        app = assembly.website(settings, running, database, watcher) if serving else None
-        with _served(app, settings):
-            facts = running.classifier.card.facts
-            log.info("model %s %s (%s); research use only, not a medical device", facts.name, facts.version, facts.id)
-            if watcher:
-                log.info(
-                    "drop radiographs into %s; results are recorded in %s", settings.inbox.path, settings.database.path
-                )
-                watcher.run(stop)
-            else:
-                stop.wait()
-        database.close()
+        with (
+            closing(assembly.open_database(settings)) as database,
+            assembly.claimed(settings) if watching else nullcontext(),
+        ):
+            watcher = assembly.daemon(settings, running, database) if watching else None
+            app = assembly.website(settings, running, database, watcher) if serving else None
+            with _served(app, settings):
+                _work(settings, running, watcher, stop)
     log.info("stopped")
+
+
+def _work(settings: "Settings", running: "Runtime", watcher: "Daemon | None", stop: threading.Event) -> None:
+    facts = running.classifier.card.facts
+    log.info("model %s %s (%s); research use only, not a medical device", facts.name, facts.version, facts.id)
+    if watcher is None:
+        stop.wait()
+        return
+    log.info("drop radiographs into %s; results are recorded in %s", settings.inbox.path, settings.database.path)
+    watcher.run(stop)
 
 
 def _stop_on_signals() -> threading.Event:

@@ -31,6 +31,10 @@ class Filing:
     processed : {"move", "keep", "delete"}
     receipts : bool
         Write a JSON receipt beside every processed file that was moved.
+    min_free_bytes : int
+        With less room than this on a disk that is written to, nothing more is taken in.
+    others : tuple of Path
+        More folders that are written to: of heat maps, of the database.
     """
 
     inbox: Path
@@ -38,6 +42,8 @@ class Filing:
     quarantine_dir: Path
     processed: Literal["move", "keep", "delete"] = "move"
     receipts: bool = False
+    min_free_bytes: int = 0
+    others: tuple[Path, ...] = ()
 
     def destination(self, source: SourceFile, outcome: Outcome) -> Path | None:
         """Where the file will go: a free name now, the source's own path to stay, ``None`` to be deleted."""
@@ -80,6 +86,33 @@ class Filing:
             return source
         return target
 
+    def put_back(self, filed: Path, source: Path) -> Path:
+        """Move a file from quarantine to where it was found in the inbox, and remove its sidecar.
+
+        Returns
+        -------
+        Path
+            Where it is now: beside a file that has come under its name meanwhile.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it is not in quarantine any more.
+        StorageUnavailable
+            If it cannot be moved.
+        """
+        relative = source.relative_to(self.inbox) if source.is_relative_to(self.inbox) else Path(source.name)
+        target = _below(self.inbox, relative)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target = next(name for name in _names(target) if not os.path.lexists(name) and _moved(filed, name))
+            _slip_path(filed).unlink(missing_ok=True)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StorageUnavailable(f"{filed} cannot be put back to {target}: {error.strerror}") from error
+        return target
+
     def remove_emptied(self, folder: Path) -> None:
         """Remove a folder of the inbox, and those around it, if there is nothing in them any more."""
         with contextlib.suppress(OSError):  # not empty: it stays
@@ -89,6 +122,7 @@ class Filing:
 
     def probe(self) -> None:
         """Raise ``StorageUnavailable`` if files could not be put away: a folder is missing, read-only or full."""
+        self.require_room()
         for folder in (self.processed_dir, self.quarantine_dir):
             probe = folder / f".probe-{os.getpid()}.part"
             try:
@@ -102,6 +136,21 @@ class Filing:
             finally:
                 with contextlib.suppress(OSError):
                     probe.unlink()
+
+    def require_room(self) -> None:
+        """Raise ``StorageUnavailable`` before a disk is full, while there is still room to finish what is in hand."""
+        for folder in (self.processed_dir, self.quarantine_dir, *self.others):
+            try:
+                free = shutil.disk_usage(folder).free
+            except FileNotFoundError:
+                continue  # made with its first file
+            except OSError as error:
+                raise StorageUnavailable(f"{folder} cannot be looked at: {error.strerror}") from error
+            if free < self.min_free_bytes:
+                raise StorageUnavailable(
+                    f"only {free >> 20} MiB are free on the disk of {folder}, less than filing.min_free_mb "
+                    f"({self.min_free_bytes >> 20}); make room, for one with `fracture-watch prune`"
+                )
 
     def _move(self, recorded: Recorded, target: Path) -> Path | None:
         source = recorded.source.path

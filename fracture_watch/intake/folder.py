@@ -143,6 +143,10 @@ class Folder:
         if self._listing:
             self._listing.kept.add(source.path)
 
+    def postpone(self, source: SourceFile, seconds: float) -> None:
+        """Take back a file that was handed out, to be handed out again later."""
+        self._settling.postpone(source, seconds)
+
     def watch(self, stop: threading.Event) -> Generator[Settled]:
         """Yield at every tick what is ready, possibly nothing, until ``stop`` is set.
 

@@ -21,6 +21,8 @@ class _Sighting:
     closed: bool
     completeness: Completeness | None = None  # of `stamp`; checked when it matters
     stalled: bool = False
+    not_before: float = 0.0  # it was put off until then
+    attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,20 @@ class Settling:
             known.stamp, known.stable_since, known.completeness, known.closed = stamp, time_now, None, False
         known.closed |= closed
 
+    def postpone(self, source: SourceFile, seconds: float) -> None:
+        """Take back a file that was handed out; it is handed out again after ``seconds`` at the earliest."""
+        time_now = self._clock()
+        stamp = source.size, source.modified_ns, source.inode
+        self._waiting[source.path] = _Sighting(
+            source.seen_at,
+            time_now,
+            stamp,
+            time_now,
+            closed=False,
+            not_before=time_now + seconds,
+            attempts=source.attempts + 1,
+        )
+
     def settle(self, limit: int) -> Settled:
         """Look at every waiting file again; hand out at most ``limit`` ready ones and forget them."""
         ready: list[SourceFile] = []
@@ -114,6 +130,8 @@ class Settling:
 
     def _is_ready(self, path: Path, sighting: _Sighting) -> bool:
         time_now = self._clock()
+        if time_now < sighting.not_before:
+            return False
         quiet = time_now - sighting.stable_since >= self._settle
         if not quiet and not sighting.closed:
             return False
@@ -138,4 +156,4 @@ def stamp_of(facts: os.stat_result) -> Stamp:
 
 def _source(path: Path, sighting: _Sighting) -> SourceFile:
     size, modified_ns, inode = sighting.stamp
-    return SourceFile(path, size, modified_ns, inode, sighting.seen_at)
+    return SourceFile(path, size, modified_ns, inode, sighting.seen_at, sighting.attempts)

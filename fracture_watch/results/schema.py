@@ -74,6 +74,10 @@ class FileRow(Base):
             postgresql_where=text("status = 'classified'"),
         ),
         Index("file_source", "source_path"),
+        Index("file_filed", "filed_path"),
+        Index("file_study_uid", "study_uid"),
+        Index("file_duplicate_of", "duplicate_of"),
+        Index("file_completed_at", "completed_at"),
     )
 
 
@@ -91,3 +95,16 @@ class StudyRow(Base):
     max_probability: Mapped[float | None]
     prediction: Mapped[str | None]
     last_result_at: Mapped[str] = mapped_column(index=True)
+
+
+class EventRow(Base):
+    """What happened to a file beside its result; ``trace`` tells it in order."""
+
+    __tablename__ = "event"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[str]
+    file_id: Mapped[int | None] = mapped_column(ForeignKey("file.id", ondelete="CASCADE"), index=True)
+    source_path: Mapped[str] = mapped_column(index=True)
+    what: Mapped[str]
+    detail: Mapped[str]

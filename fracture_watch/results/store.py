@@ -26,6 +26,7 @@ from fracture_watch.results.database import CHUNK, Database, chunks
 from fracture_watch.results.rows import NOT_CLASSIFIED, as_path, as_text, recorded_of, row_of, source_row
 from fracture_watch.results.schema import FileRow, ModelRow
 from fracture_watch.results.studies import count_studies, ensure_study
+from fracture_watch.results.trail import What, note
 
 
 class Store:
@@ -115,6 +116,12 @@ class Store:
         with self._database.writing() as connection:
             _forget_stalled(connection, row)
             connection.execute(insert(FileRow).values(row))
+            note(connection, row["source_path"], What.STALLED, stalled.detail)
+
+    def note_postponed(self, source: SourceFile, detail: str) -> None:
+        """Remember that a file could not be processed yet."""
+        with self._database.writing() as connection:
+            note(connection, as_text(source.path), What.POSTPONED, detail)
 
     def filed(self, places: Sequence[tuple[Recorded, Path | None]]) -> None:
         """Note that files are where they now are."""

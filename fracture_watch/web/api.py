@@ -48,8 +48,18 @@ def api(site: Site) -> Blueprint:
         if watcher is None:
             return jsonify({"ready": True, "watching": None})
         reasons = [watcher.paused] if watcher.paused else [] if watcher.running else ["the watcher is not running"]
-        body = {"ready": not reasons, "reasons": reasons, "watching": watcher.mode, "waiting": watcher.waiting}
+        body = {
+            "ready": not reasons,
+            "reasons": reasons,
+            "watching": watcher.mode,
+            "waiting": watcher.waiting,
+            "oldest_seconds": round(watcher.oldest_seconds, 1),
+        }
         return jsonify(body), 503 if reasons else 200
+
+    @blueprint.get("/metrics")
+    def metrics() -> Response:
+        return Response(site.metrics(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
     return blueprint
 

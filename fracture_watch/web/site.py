@@ -18,6 +18,7 @@ class Site:
     pipeline: Pipeline
     illustrate: Draw
     status: Callable[[], DaemonStatus | None]
+    metrics: Callable[[], bytes]
     recent: Callable[[], list[dict[str, Any]]]
     inbox: Path
 

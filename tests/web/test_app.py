@@ -13,7 +13,12 @@ from tests.test_pipeline import CountingClassifier, TableDecoder, prepared
 
 def client(tmp_path, pipeline, status=None, rows=(), **access):
     site = Site(
-        pipeline, lambda item, prediction: "data:image/png;base64,AA==", lambda: status, lambda: list(rows), tmp_path
+        pipeline=pipeline,
+        illustrate=lambda item, prediction: "data:image/png;base64,AA==",
+        status=lambda: status,
+        metrics=lambda: b"fracture_watch_waiting_files 3\n",
+        recent=lambda: list(rows),
+        inbox=tmp_path,
     )
     defaults = {"host": "127.0.0.1", "token": None, "max_upload_bytes": 1 << 20}
     return create_app(site, Access(**(defaults | access))).test_client()
@@ -134,15 +139,21 @@ def test_a_token_is_wanted_where_one_is_set(tmp_path, pipeline):
 @pytest.mark.parametrize(
     ("status", "code", "reasons"),
     [
-        (DaemonStatus("events", None, 3, True), 200, []),
-        (DaemonStatus("events", "storage_unavailable: full", 3, True), 503, ["storage_unavailable: full"]),
-        (DaemonStatus("polling", None, 0, False), 503, ["the watcher is not running"]),
+        (DaemonStatus("events", None, 3, 7.25, True), 200, []),
+        (DaemonStatus("events", "storage_unavailable: full", 3, 7.25, True), 503, ["storage_unavailable: full"]),
+        (DaemonStatus("polling: it is a test", None, 0, 0.0, False), 503, ["the watcher is not running"]),
     ],
 )
 def test_readiness_has_reasons(tmp_path, pipeline, status, code, reasons):
     answer = client(tmp_path, pipeline, status).get("/readyz")
     assert (answer.status_code, answer.get_json()["reasons"]) == (code, reasons)
     assert answer.get_json()["watching"] == status.mode
+
+
+def test_metrics_are_prometheus_text_and_want_the_token(tmp_path, pipeline):
+    answer = client(tmp_path, pipeline).get("/metrics")
+    assert (answer.get_data(), answer.mimetype) == (b"fracture_watch_waiting_files 3\n", "text/plain")
+    assert client(tmp_path, pipeline, token="secret").get("/metrics").status_code == 401
 
 
 def test_without_a_watcher_the_service_is_ready(tmp_path, pipeline):

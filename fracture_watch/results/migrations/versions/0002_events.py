@@ -1,0 +1,30 @@
+"""What happens to a file beside its result: stalled, tried again, put back."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "event",
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("at", sa.Text, nullable=False),
+        sa.Column("file_id", sa.Integer, sa.ForeignKey("file.id", ondelete="CASCADE"), index=True),
+        sa.Column("source_path", sa.Text, nullable=False, index=True),
+        sa.Column("what", sa.Text, nullable=False),
+        sa.Column("detail", sa.Text, nullable=False),
+    )
+    # Where a file ended up is what people ask for, and what retention looks for.
+    op.create_index("file_filed", "file", ["filed_path"])
+    op.create_index("file_study_uid", "file", ["study_uid"])
+    op.create_index("file_duplicate_of", "file", ["duplicate_of"])
+    op.create_index("file_completed_at", "file", ["completed_at"])
+
+
+def downgrade() -> None:
+    for name in ("file_completed_at", "file_duplicate_of", "file_study_uid", "file_filed"):
+        op.drop_index(name, "file")
+    op.drop_table("event")

@@ -1,0 +1,88 @@
+"""What happened to files: events beside their results, and how to find both again."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, insert, or_, select
+
+from fracture_watch.records import now
+from fracture_watch.results.database import Database
+from fracture_watch.results.rows import as_path, as_text
+from fracture_watch.results.schema import EventRow, FileRow, ModelRow
+
+_MOST_ROWS = 1000  # of one trace: a study with more is asked for by its results
+
+
+class What(StrEnum):
+    """What can happen to a file beside its result."""
+
+    STALLED = "stalled"  # still growing after inbox.give_up_seconds
+    POSTPONED = "postponed"  # could not be read; it is tried again
+    PUT_BACK = "put back"  # `retry` moved it from quarantine to the inbox
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """Rows of ``file``, with their model's name and version, and rows of ``event``; each in the order they happened."""
+
+    files: Sequence[RowMapping]
+    events: Sequence[RowMapping]
+
+
+def note(connection: Connection, source_path: str, what: What, detail: str, file_id: int | None = None) -> None:
+    """Write an event."""
+    values = {"at": now(), "file_id": file_id, "source_path": source_path, "what": str(what), "detail": detail}
+    connection.execute(insert(EventRow).values(values))
+
+
+def trail(database: Database, wanted: str) -> Trail:
+    """Everything that is recorded of one thing.
+
+    Parameters
+    ----------
+    wanted : str
+        A row's id; a path, as it was found or as it is filed; a SHA-256; a SOP Instance, Series or Study Instance
+        UID; or an accession number. What is found by path or id brings the rows of the same content with it.
+    """
+    with database.reading() as connection:
+        files = _files(connection, _asked(wanted))
+        digests = {row["sha256"] for row in files if row["sha256"]}
+        if digests and (wanted.isdecimal() or "/" in wanted):
+            files = _files(connection, or_(_asked(wanted), FileRow.sha256.in_(digests)))
+        paths = {row["source_path"] for row in files} | {_path(wanted)}
+        table = EventRow.__table__
+        events = connection.execute(
+            select(table)
+            .where(or_(EventRow.file_id.in_([row["id"] for row in files]), EventRow.source_path.in_(paths)))
+            .order_by(EventRow.id)
+        )
+        return Trail(files, events.mappings().all())
+
+
+def _asked(wanted: str) -> ColumnElement[bool]:
+    path = _path(wanted)
+    names = FileRow.sha256, FileRow.sop_instance_uid, FileRow.series_uid, FileRow.study_uid, FileRow.accession_number
+    conditions: list[Any] = [name == wanted for name in names]
+    conditions += [FileRow.source_path == path, FileRow.filed_path == path]
+    if wanted.isdecimal() and len(wanted) < 18:
+        conditions.append(FileRow.id == int(wanted))
+    return or_(*conditions)
+
+
+def _path(wanted: str) -> str:
+    return as_text(Path(os.path.normpath(as_path(wanted).absolute())))
+
+
+def _files(connection: Connection, condition: ColumnElement[bool]) -> Sequence[RowMapping]:
+    rows = connection.execute(
+        select(FileRow.__table__, ModelRow.name.label("model_name"), ModelRow.version.label("model_version"))
+        .outerjoin(ModelRow, ModelRow.id == FileRow.model_id)
+        .where(condition)
+        .order_by(FileRow.id)
+        .limit(_MOST_ROWS)
+    )
+    return rows.mappings().all()
