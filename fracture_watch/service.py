@@ -2,15 +2,19 @@
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from fracture_watch.engine import Engine
 from fracture_watch.errors import Unreadable
+from fracture_watch.intake.filing import Filing
 from fracture_watch.pipeline import Draw, no_picture
 from fracture_watch.records import Failed, Outcome, Recorded, SourceFile
+from fracture_watch.results.database import Database
 from fracture_watch.results.store import Store
+from fracture_watch.results.trail import Quarantined, note_put_back
 from fracture_watch.stages import Measure, unmeasured
 
 log = logging.getLogger(__name__)
@@ -71,6 +75,32 @@ class Service:
         ]
         with self._measure("record"):
             return self._store.record(entries)
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """A file that was to go back from quarantine to the inbox, and where it is; ``None``: nowhere to be found."""
+
+    item: Quarantined
+    target: Path | None
+
+
+def put_back(database: Database, filing: Filing, items: Iterable[Quarantined]) -> Iterator[PutBack]:
+    """Move files from quarantine to the inbox, where they are received like new ones; their old rows stay.
+
+    Raises
+    ------
+    StorageUnavailable
+        If one cannot be moved; those before it are.
+    """
+    for item in items:
+        try:
+            target = filing.put_back(item.filed_path, item.source_path)
+        except FileNotFoundError:
+            target = None
+        # After the move: a crash between the two leaves a file in the inbox, and a row that a repeated retry corrects.
+        note_put_back(database, item, target)
+        yield PutBack(item, target)
 
 
 def _is_gone(source: SourceFile, outcome: Outcome) -> bool:

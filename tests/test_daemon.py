@@ -1,6 +1,7 @@
 """The daemon with its real folder, database, filing and decoding workers; only the model is small."""
 
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -11,7 +12,8 @@ import pytest
 
 from fracture_watch import assembly
 from fracture_watch.config import load_settings
-from fracture_watch.errors import DatabaseUnavailable
+from fracture_watch.errors import DatabaseUnavailable, Unreadable
+from fracture_watch.pipeline import Pipeline
 from tests.conftest import png, write_config
 
 
@@ -324,3 +326,80 @@ def test_a_file_that_is_opened_long_before_it_is_written_is_waited_for(tmp_path,
             writer.write(png(1)[6:])
         assert until(lambda: files(tmp_path / "processed") == ["a.png"])
     assert [row[0] for row in rows(tmp_path)] == ["classified"]
+
+
+class Held:
+    """The real decoder, over a file that somebody else holds for so many attempts."""
+
+    def __init__(self, decoder, path, attempts):
+        self._decoder = decoder
+        self._path = path
+        self._left = attempts
+
+    def submit(self, source):
+        if source.path == self._path and self._left:
+            self._left -= 1
+            return self
+        return self._decoder.submit(source)
+
+    def result(self):
+        raise Unreadable("a.png cannot be read: Permission denied")
+
+
+def holding(runtime, path, attempts):
+    pipeline = runtime.pipeline
+    held = Pipeline(Held(pipeline._decoder, path, attempts), runtime.classifier, (), runtime.stages.measure)
+    return replace(runtime, pipeline=held)
+
+
+def test_a_file_that_cannot_be_read_is_tried_again_until_it_can(tmp_path, weights, runtime):
+    path = drop(tmp_path, "a.png", png(1))
+    daemon = built(tmp_path, weights, holding(runtime, path, 2))
+    daemon._pace = replace(daemon._pace, patience=(0.2, 0.2, 60.0))
+    drop(tmp_path, "b.png", png(2))
+    with working(daemon):
+        assert until(lambda: files(tmp_path / "processed") == ["a.png", "b.png"])
+    assert [row[0] for row in rows(tmp_path)] == ["classified", "classified"]
+    told = [detail for (detail,) in rows(tmp_path, "SELECT detail FROM event WHERE what = 'postponed' ORDER BY id")]
+    assert [detail.rpartition("; ")[2] for detail in told] == [
+        "attempt 1, tried again in 0.2 s",
+        "attempt 2, tried again in 0.2 s",
+    ]
+
+
+def test_a_file_that_can_never_be_read_fails_after_the_last_attempt(tmp_path, weights, runtime):
+    path = drop(tmp_path, "a.png", png(1))
+    daemon = built(tmp_path, weights, holding(runtime, path, 99), filing={"processed": "keep"})
+    daemon._pace = replace(daemon._pace, patience=(0.2, 0.2))
+    drop(tmp_path, "b.png", png(2))
+    with working(daemon):
+        assert until(lambda: files(tmp_path / "quarantine") == ["a.png", "a.png.json"])
+    assert sorted(row[:2] for row in rows(tmp_path)) == [("classified", None), ("failed", "unreadable")]
+    assert rows(tmp_path, "SELECT count(*) FROM event WHERE what = 'postponed'") == [(2,)]
+
+
+def test_intake_pauses_before_a_disk_is_full_and_resumes(tmp_path, weights, runtime):
+    free = shutil.disk_usage(tmp_path).free
+    daemon = built(tmp_path, weights, runtime, filing={"min_free_mb": (free >> 20) + 10_000})
+    drop(tmp_path, "a.png", png(1))
+    with working(daemon):
+        assert until(lambda: "less than filing.min_free_mb" in (daemon.status.paused or ""))
+        assert rows(tmp_path) == []
+        daemon._filing = replace(daemon._filing, min_free_bytes=0)
+        assert until(lambda: files(tmp_path / "processed") == ["a.png"])
+        assert daemon.status.paused is None
+
+
+def test_every_file_is_counted_and_logged_with_the_time_of_its_stages(tmp_path, weights, runtime, caplog):
+    caplog.set_level("INFO", "fracture_watch")
+    daemon = built(tmp_path, weights, runtime)
+    drop(tmp_path, "a.png", png(1))
+    with working(daemon):
+        assert until(lambda: files(tmp_path / "processed") == ["a.png"])
+    [facts] = [record.facts for record in caplog.records if hasattr(record, "facts")]
+    assert (facts["file"], facts["status"], facts["code"]) == (str(tmp_path / "inbox/a.png"), "classified", None)
+    assert set(facts["milliseconds"]) == {"decode", "classify", "draw", "record", "file"}
+    assert facts["milliseconds"]["decode"] > 0
+    text = runtime.metrics.text().decode()
+    assert 'fracture_watch_files_total{code="",status="classified"}' in text
+    assert 'fracture_watch_stage_seconds_count{stage="record"}' in text

@@ -2,7 +2,7 @@
 
 import typer
 
-from fracture_watch.cli import doctor, files, model, query, serving, settings
+from fracture_watch.cli import doctor, files, model, query, serving, settings, upkeep
 
 app = typer.Typer(
     help="Watch a folder of bone radiographs and classify each as fractured or not. "
@@ -18,6 +18,9 @@ app.command()(files.scan)
 app.command()(files.predict)
 app.command()(files.render)
 app.command()(query.results)
+app.command()(upkeep.trace)
+app.command()(upkeep.retry)
+app.command()(upkeep.prune)
 app.command()(doctor.doctor)
 app.add_typer(settings.app, name="config")
 app.add_typer(model.app, name="model")

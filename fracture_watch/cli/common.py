@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from fracture_watch.config import LoggingSettings, Settings
+    from fracture_watch.results.database import Database
 
 Config = Annotated[
     Path, typer.Option("--config", help="The settings; relative paths in it are relative to its folder.")
@@ -26,6 +27,16 @@ def settings_from(config: Path) -> "Settings":
     settings = load_settings(config)
     _start_log(settings.logging)
     return settings
+
+
+def open_results(settings: "Settings") -> "Database":
+    """The database, for a command that only makes sense where there is one."""
+    from fracture_watch import assembly
+    from fracture_watch.errors import WrongUse
+
+    if not settings.database.path.exists():
+        raise WrongUse(f"{settings.database.path}: there is no database yet; `fracture-watch run` or `scan` makes it")
+    return assembly.open_database(settings)
 
 
 def say(text: str) -> None:

@@ -8,7 +8,7 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, settings_from
+from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, open_results, settings_from
 from fracture_watch.records import Label, Status
 
 
@@ -51,17 +51,14 @@ def results(  # noqa: PLR0913, PLR0917  one parameter an option
 ) -> None:
     """Query what was recorded, newest first."""
     settings = settings_from(config)
-    from fracture_watch import assembly
     from fracture_watch.errors import WrongUse
     from fracture_watch.results.queries import Filter
     from fracture_watch.results.queries import results as query
 
-    if not settings.database.path.exists():
-        raise WrongUse(f"{settings.database.path}: there is no database yet; `fracture-watch run` or `scan` makes it")
     wanted = Filter(
         prediction, _utc("since", since), _utc("until", until), study, patient, min_probability, status, limit
     )
-    database = assembly.open_database(settings)
+    database = open_results(settings)
     rows = query(database, wanted)
     form = Format.JSON if as_json else form
     if output is None:

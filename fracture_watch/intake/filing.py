@@ -106,7 +106,7 @@ class Filing:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             target = next(name for name in _names(target) if not os.path.lexists(name) and _moved(filed, name))
-            _slip_path(filed).unlink(missing_ok=True)
+            slip_path(filed).unlink(missing_ok=True)
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -158,12 +158,12 @@ class Filing:
         if _is_still_there(recorded.source):  # else it was moved before a crash, or somebody took it away
             target.parent.mkdir(parents=True, exist_ok=True)
             target = next(
-                name for name in _names(target) if not os.path.lexists(_slip_path(name)) and _moved(source, name)
+                name for name in _names(target) if not os.path.lexists(slip_path(name)) and _moved(source, name)
             )
         if not target.exists():
             return None
         if self.receipts or not processed:
-            _write_json(_slip_path(target), _slip(recorded))
+            _write_json(slip_path(target), _slip(recorded))
         return target
 
 
@@ -193,10 +193,11 @@ def _fitting(name: str) -> str:
 
 def _is_free(name: Path) -> bool:
     """Whether neither a file nor the sidecar that it may get would meet another one."""
-    return not os.path.lexists(name) and not os.path.lexists(_slip_path(name))
+    return not os.path.lexists(name) and not os.path.lexists(slip_path(name))
 
 
-def _slip_path(path: Path) -> Path:
+def slip_path(path: Path) -> Path:
+    """Where a file's sidecar or receipt lies."""
     return path.with_name(path.name + ".json")
 
 

@@ -152,6 +152,7 @@ def _use_real_transactions(engine: Engine) -> None:
             "journal_mode = WAL",
             "synchronous = FULL",
             "foreign_keys = ON",
+            "secure_delete = ON",  # what is erased is overwritten, not only forgotten
         ):
             connection.execute(f"PRAGMA {pragma}")
 

@@ -76,6 +76,8 @@ class FileRow(Base):
         Index("file_source", "source_path"),
         Index("file_filed", "filed_path"),
         Index("file_study_uid", "study_uid"),
+        Index("file_series_uid", "series_uid"),
+        Index("file_accession_number", "accession_number"),
         Index("file_duplicate_of", "duplicate_of"),
         Index("file_completed_at", "completed_at"),
     )

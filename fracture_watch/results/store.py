@@ -107,7 +107,7 @@ class Store:
                     originals.setdefault(outcome.sha256, file_id)
                 attempts = _attempts(connection, row) if isinstance(outcome, Failed | Rejected) else 1
                 recorded.append(Recorded(file_id, source, outcome, filed_path, attempts))
-            count_studies(connection, self._model, None if changed else studies)
+            count_studies(connection, self._model.id, None if changed else studies)
         return recorded
 
     def record_stalled(self, source: SourceFile, stalled: Stalled) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, case, distinct, func, insert, select, update
 
-from fracture_watch.records import Label, ModelFacts, Status
+from fracture_watch.records import Label, Status
 from fracture_watch.results.database import chunks
 from fracture_watch.results.schema import FileRow, StudyRow
 
@@ -21,9 +21,9 @@ def ensure_study(connection: Connection, row: dict[str, Any]) -> None:
         connection.execute(insert(StudyRow).values(identity | empty))
 
 
-def count_studies(connection: Connection, model: ModelFacts, keys: Collection[str] | None) -> None:
-    """Count studies anew, ``None`` for all: every content once, predictions of the model ``model`` only."""
-    current = FileRow.model_id == model.id
+def count_studies(connection: Connection, model_id: str, keys: Collection[str] | None) -> None:
+    """Count studies anew, ``None`` for all: every content once, predictions of the model that model only."""
+    current = FileRow.model_id == model_id
     classified = (FileRow.status == str(Status.CLASSIFIED)) & current
     fractured = classified & (FileRow.prediction == str(Label.FRACTURED))
     counted = (

@@ -1,13 +1,13 @@
 """What happened to files: events beside their results, and how to find both again."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, insert, or_, select, update
 
 from fracture_watch.records import now
 from fracture_watch.results.database import Database
@@ -61,6 +61,37 @@ def trail(database: Database, wanted: str) -> Trail:
             .order_by(EventRow.id)
         )
         return Trail(files, events.mappings().all())
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A failed or rejected file that was put in quarantine."""
+
+    id: int
+    source_path: Path
+    filed_path: Path
+    code: str
+
+
+def quarantined(
+    database: Database, folder: Path, ids: Collection[int] = (), code: str | None = None
+) -> list[Quarantined]:
+    """What the database says lies in the quarantine ``folder``, the oldest first; some of it, or by default all."""
+    conditions = [FileRow.filed, FileRow.filed_path.startswith(as_text(folder) + os.sep, autoescape=True)]
+    conditions += [FileRow.id.in_(list(ids))] if ids else []
+    conditions += [FileRow.code == code] if code else []
+    columns = FileRow.id, FileRow.source_path, FileRow.filed_path, FileRow.code
+    with database.reading() as connection:
+        rows = connection.execute(select(*columns).where(*conditions).order_by(FileRow.id)).all()
+    return [Quarantined(i, as_path(source), as_path(str(filed)), str(code)) for i, source, filed, code in rows]
+
+
+def note_put_back(database: Database, item: Quarantined, target: Path | None) -> None:
+    """Its row says that it is not in quarantine any more; ``None``: somebody else took it away."""
+    detail = f"moved to {as_text(target)}" if target else "it was not in quarantine any more"
+    with database.writing() as connection:
+        connection.execute(update(FileRow).where(FileRow.id == item.id).values(filed_path=None))
+        note(connection, as_text(item.source_path), What.PUT_BACK, detail, item.id)
 
 
 def _asked(wanted: str) -> ColumnElement[bool]:

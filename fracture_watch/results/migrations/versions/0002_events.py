@@ -20,11 +20,13 @@ def upgrade() -> None:
     # Where a file ended up is what people ask for, and what retention looks for.
     op.create_index("file_filed", "file", ["filed_path"])
     op.create_index("file_study_uid", "file", ["study_uid"])
+    op.create_index("file_series_uid", "file", ["series_uid"])
+    op.create_index("file_accession_number", "file", ["accession_number"])
     op.create_index("file_duplicate_of", "file", ["duplicate_of"])
     op.create_index("file_completed_at", "file", ["completed_at"])
 
 
 def downgrade() -> None:
-    for name in ("file_completed_at", "file_duplicate_of", "file_study_uid", "file_filed"):
-        op.drop_index(name, "file")
+    for name in ("completed_at", "duplicate_of", "accession_number", "series_uid", "study_uid", "filed"):
+        op.drop_index(f"file_{name}", "file")
     op.drop_table("event")

@@ -1,0 +1,27 @@
+"""The only room that names concrete classes: Settings -> running parts."""
+
+from fracture_watch.assembly.model import Runtime, check_model, cores, limits, load_model, runtime
+from fracture_watch.assembly.storage import claimed, database_path, filing, lock_of, open_database, places
+from fracture_watch.assembly.work import check_completeness, daemon, inbox, outdated, polling_reason, service, website
+
+__all__ = [
+    "Runtime",
+    "check_completeness",
+    "check_model",
+    "claimed",
+    "cores",
+    "daemon",
+    "database_path",
+    "filing",
+    "inbox",
+    "limits",
+    "load_model",
+    "lock_of",
+    "open_database",
+    "outdated",
+    "places",
+    "polling_reason",
+    "runtime",
+    "service",
+    "website",
+]

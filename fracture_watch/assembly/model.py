@@ -1,0 +1,132 @@
+"""Settings -> a loaded model, its decoding workers and its pipelines."""
+
+import ctypes
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fracture_watch.config import Settings
+from fracture_watch.imaging.limits import Limits, Scope
+from fracture_watch.model import load_classifier
+from fracture_watch.pipeline import Pipeline
+from fracture_watch.stages import Stages
+
+if TYPE_CHECKING:
+    from fracture_watch.delivery.metrics import Metrics
+    from fracture_watch.model.classifier import Classifier
+
+log = logging.getLogger(__name__)
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A loaded model and its decoding workers. ``adhoc`` has one of its own, so that it never waits for a backlog.
+
+    ``stages`` times ``pipeline`` and what is done with its outcomes.
+    """
+
+    classifier: "Classifier"
+    pipeline: Pipeline
+    adhoc: Pipeline
+    stages: Stages
+    metrics: "Metrics"
+
+
+@contextmanager
+def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]:
+    """Load the model and start decoding workers; they are killed on leaving.
+
+    Raises
+    ------
+    InvalidModel
+        If the weights or their card do not load.
+    """
+    from fracture_watch.delivery.metrics import Metrics
+    from fracture_watch.imaging.workers import Plan, WorkerPool
+    from fracture_watch.model.preprocess import thumbnail
+
+    # Decoding workers and torch share the cores: threads that spin while they wait would slow both many times over.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _keep_freed_memory()
+    imaging, classifier = settings.imaging, load_model(settings)
+    plan = Plan(classifier.card.preprocessor, thumbnail, limits(settings), _scope(settings))
+    # torch is the reference; a result that something else computed says so.
+    notes = () if settings.model.runtime == "torch" else (f"runtime {settings.model.runtime}",)
+    count = workers or imaging.workers or cores()
+    bounds = imaging.timeout_seconds, imaging.memory_mb
+    # Workers start with their first file, so the second pool costs nothing until somebody asks.
+    with closing(WorkerPool(plan, count, *bounds)) as decoder, closing(WorkerPool(plan, 1, *bounds)) as adhoc:
+        stages, metrics = Stages(), Metrics()
+        pipeline = Pipeline(decoder, classifier, notes, stages.measure)
+        yield Runtime(classifier, pipeline, Pipeline(adhoc, classifier, notes), stages, metrics)
+
+
+def load_model(settings: Settings) -> "Classifier":
+    """The classifier that the settings name.
+
+    Raises
+    ------
+    InvalidModel
+        If the weights or their card do not load.
+    """
+    model = settings.model
+    return load_classifier(
+        model.weights,
+        threshold=model.threshold,
+        device=model.device,
+        batch_size=model.batch_size,
+        runtime=model.runtime,
+        one_view=model.views == "whole",
+    )
+
+
+def check_model(classifier: "Classifier") -> None:
+    """Run the golden images, before anything is recorded; a card without their probabilities is only warned of.
+
+    Raises
+    ------
+    InvalidModel
+        If they get other probabilities than the card says.
+    """
+    from fracture_watch import golden
+
+    if not golden.require(classifier):
+        log.warning(
+            "%s: its card has no probabilities for the golden images, so a broken model would not be noticed; "
+            "`fracture-watch model check --write` stores them",
+            classifier.card.name,
+        )
+
+
+def limits(settings: Settings) -> Limits:
+    """What one file may ask for."""
+    return Limits(settings.imaging.max_pixels, settings.imaging.max_frames, settings.inbox.max_file_mb << 20)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _scope(settings: Settings) -> Scope:
+    scope = settings.scope
+    return Scope(
+        frozenset(value.upper() for value in scope.modalities),
+        frozenset(value.upper() for value in scope.body_parts),
+        scope.on_mismatch,
+    )
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what a forward pass frees: to ask the system for it anew takes up to a quarter of the next one."""
+    with suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_M_TRIM_THRESHOLD, 1 << 30)

@@ -1,0 +1,118 @@
+"""Settings -> the database, the folders, and who may use them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fracture_watch.config import Settings
+from fracture_watch.errors import InvalidSettings
+from fracture_watch.intake.claim import claimed as claimed_by
+from fracture_watch.intake.filing import Filing
+from fracture_watch.intake.mounts import network_type
+from fracture_watch.results.database import Database
+
+if TYPE_CHECKING:
+    from fracture_watch.retention import Places
+
+
+def open_database(settings: Settings) -> Database:
+    """Open, and where needed create or migrate, the database.
+
+    Raises
+    ------
+    InvalidSettings
+        If it cannot lie where the settings say.
+    """
+    path, lock = database_path(settings), lock_of(settings.database.path)
+    if not path.exists() and lock.exists() and lock.stat().st_size:
+        raise InvalidSettings(
+            f"database.url: {path} is gone, but {lock.name} says that it was there. Put it back, from a backup if need "
+            f"be, or remove {lock} too to begin with an empty one"
+        )
+    return Database(settings.database.url)
+
+
+def database_path(settings: Settings) -> Path:
+    """Where the SQLite file lies.
+
+    Raises
+    ------
+    InvalidSettings
+        If that is on a network file system, where SQLite's locks do not hold, or in no folder.
+    """
+    path = settings.database.path
+    kind = network_type(path)
+    if kind:
+        raise InvalidSettings(
+            f"database.url: {path} lies on a network file system ({kind}), where SQLite loses data; put it on a "
+            "local disk"
+        )
+    if not path.parent.is_dir():
+        raise InvalidSettings(f"database.url: the folder {path.parent} does not exist; create it first")
+    return path
+
+
+def lock_of(database: Path) -> Path:
+    """Held by the daemon that writes to the database; it stays, so that a database that went missing is noticed."""
+    return database.with_name(f"{database.name}.lock")
+
+
+@contextmanager
+def claimed(settings: Settings) -> Iterator[None]:
+    """Keep other daemons away from the inbox and the database.
+
+    Raises
+    ------
+    InvalidSettings
+        If one is there already.
+    """
+    make_folder("inbox.path", settings.inbox.path)
+    database = settings.database.path
+    with (
+        claimed_by(inbox_lock(settings), f"inbox.path: {settings.inbox.path}"),
+        claimed_by(lock_of(database), f"database.url: {database}"),
+    ):
+        yield
+
+
+def inbox_lock(settings: Settings) -> Path:
+    """Held by the daemon that watches the inbox."""
+    return settings.inbox.path / ".fracture_watch.lock"
+
+
+def filing(settings: Settings) -> Filing:
+    """Where files go."""
+    chosen = settings.filing
+    return Filing(
+        settings.inbox.path,
+        chosen.processed_dir,
+        chosen.quarantine_dir,
+        chosen.processed,
+        chosen.receipts,
+        chosen.min_free_mb << 20,
+        (chosen.artefacts_dir, settings.database.path.parent),
+    )
+
+
+def places(settings: Settings, *, erase: bool) -> "Places":
+    """What ``prune`` may remove: what was filed here; to erase a patient, also in quarantine or in the inbox."""
+    from fracture_watch.retention import Places
+
+    chosen, inbox = settings.filing, settings.inbox.path
+    ours = (chosen.processed_dir, chosen.quarantine_dir, inbox) if erase else (chosen.processed_dir,)
+    return Places(ours, chosen.artefacts_dir, inbox)
+
+
+def make_folder(key: str, path: Path) -> None:
+    """Make the folder that a setting names.
+
+    Raises
+    ------
+    InvalidSettings
+        If it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidSettings(f"{key}: {path} cannot be created: {error.strerror}") from error

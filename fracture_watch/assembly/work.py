@@ -1,0 +1,143 @@
+"""Settings -> what records, what watches, and what tells of it."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fracture_watch.assembly.model import Runtime
+from fracture_watch.assembly.storage import filing, inbox_lock, make_folder
+from fracture_watch.config import Settings
+from fracture_watch.imaging.sniff import HEAD, may_become, sniff
+from fracture_watch.intake.completeness import Completeness, completeness
+from fracture_watch.intake.folder import Folder, Tree
+from fracture_watch.intake.mounts import network_type
+from fracture_watch.intake.settling import Settling
+from fracture_watch.records import Format
+from fracture_watch.results.database import Database
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from fracture_watch.daemon import Daemon, DaemonStatus
+    from fracture_watch.delivery.metrics import Metrics
+    from fracture_watch.records import SourceFile
+    from fracture_watch.service import Service
+    from fracture_watch.timeline import Inbox
+
+log = logging.getLogger(__name__)
+
+
+def service(settings: Settings, running: Runtime, database: Database) -> "Service":
+    """What records: the watcher's and the scanner's use case."""
+    from fracture_watch.engine import LocalEngine
+    from fracture_watch.model.heatmap import Gallery, Illustrator
+    from fracture_watch.results.store import Store
+    from fracture_watch.service import Service
+
+    card = running.classifier.card
+    gallery = Gallery(Illustrator(card.preprocessor, settings.model.heatmaps), settings.filing.artefacts_dir)
+    return Service(LocalEngine(running.pipeline), Store(database, card.facts), gallery, running.stages.measure)
+
+
+def outdated(running: Runtime, database: Database) -> "Iterator[SourceFile]":
+    """What only other models have classified, where it is filed; results without a file stay as they are."""
+    from fracture_watch.intake.folder import scan
+    from fracture_watch.results.store import Store
+
+    for path in Store(database, running.classifier.card.facts).outdated():
+        if path.is_file() and not path.is_symlink():
+            yield from scan(Tree(path))
+        else:
+            log.warning("%s is not there any more; its result stays that of another model", path)
+
+
+def daemon(settings: Settings, running: Runtime, database: Database) -> "Daemon":
+    """The watcher, with its folders made where they are missing."""
+    from fracture_watch.daemon import Daemon, Pace
+    from fracture_watch.results.store import Store
+
+    inbox = settings.inbox
+    make_folder("inbox.path", inbox.path)
+    settling = Settling(inbox.settle_seconds, inbox.give_up_seconds, check_completeness)
+    folder = Folder(
+        Tree(inbox.path, inbox.recursive, inbox.ignore),
+        settling,
+        inbox.rescan_seconds,
+        polling_reason(settings),
+        settings.model.batch_size,
+    )
+    return Daemon(
+        folder,
+        service(settings, running, database),
+        Store(database, running.classifier.card.facts),
+        filing(settings),
+        Pace(inbox.give_up_seconds),
+        running.metrics,
+        running.stages,
+    )
+
+
+def inbox(settings: Settings) -> "Inbox":
+    """What ``trace`` looks at."""
+    from fracture_watch.timeline import Inbox
+
+    chosen = settings.inbox
+    tree = Tree(chosen.path, chosen.recursive, chosen.ignore)
+    return Inbox(tree, inbox_lock(settings), chosen.settle_seconds, chosen.give_up_seconds, check_completeness)
+
+
+def polling_reason(settings: Settings) -> str | None:
+    """Why the inbox is listed every second instead of being watched by events; ``None`` where it is not."""
+    inbox = settings.inbox
+    if inbox.polling == "always":
+        return "inbox.polling is always"
+    kind = network_type(inbox.path) if inbox.polling == "auto" else None
+    return f"it lies on {kind}, which sends no events" if kind else None
+
+
+def website(settings: Settings, running: Runtime, database: Database, watcher: "Daemon | None") -> "Flask":
+    """The HTTP service."""
+    from fracture_watch.model.heatmap import DataUrl, Illustrator
+    from fracture_watch.results.queries import Filter, results
+    from fracture_watch.web.app import Access, create_app
+    from fracture_watch.web.site import Site
+
+    web = settings.web
+
+    def status() -> "DaemonStatus | None":
+        return watcher.status if watcher else None
+
+    if watcher:
+        _watch_status(running.metrics, watcher)
+    site = Site(
+        pipeline=running.adhoc,
+        illustrate=DataUrl(Illustrator(running.classifier.card.preprocessor)),
+        status=status,
+        metrics=running.metrics.text,
+        recent=lambda: list(results(database, Filter(limit=200))),
+        inbox=settings.inbox.path,
+    )
+    token = web.token.get_secret_value() if web.token else None
+    return create_app(site, Access(web.host, token, web.max_upload_mb << 20))
+
+
+def check_completeness(path: Path) -> Completeness:
+    """Sniff a file and see whether it reaches its own end."""
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    found = sniff(head)
+    if found is Format.UNKNOWN and may_become(head):
+        return Completeness.INCOMPLETE
+    return completeness(path, found)
+
+
+def _watch_status(metrics: "Metrics", watcher: "Daemon") -> None:
+    from fracture_watch.errors import SystemicError
+
+    metrics.watch("waiting_files", "Files in the inbox that are not ready yet.", lambda: watcher.status.waiting)
+    metrics.watch(
+        "oldest_waiting_seconds", "For how long the oldest of them has waited.", lambda: watcher.status.oldest_seconds
+    )
+    codes = [kind.code for kind in SystemicError.__subclasses__()]
+    metrics.watch_reasons("paused", "Whether intake is paused, by reason.", codes, lambda: watcher.status.paused)

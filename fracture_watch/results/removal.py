@@ -1,0 +1,89 @@
+"""Rows that are no longer to be kept."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import delete, select, update
+
+from fracture_watch.records import Label, Status
+from fracture_watch.results.database import CHUNK, Database
+from fracture_watch.results.rows import as_path, as_text
+from fracture_watch.results.schema import EventRow, FileRow, StudyRow
+from fracture_watch.results.studies import count_studies
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows: completed before a time, or of one patient; ``keep_positives`` spares what was called fractured."""
+
+    before: str | None = None
+    patient_id: str | None = None
+    keep_positives: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A row, as far as its removal needs it."""
+
+    id: int
+    filed_path: Path | None
+    heatmap_path: Path | None
+    study_key: str | None
+
+
+def rows_to_remove(database: Database, wanted: Wanted) -> Iterator[list[Kept]]:
+    """The rows, the oldest first, piece by piece; the pieces before may be removed meanwhile."""
+    conditions: list[Any] = [FileRow.filed, FileRow.status != str(Status.STALLED)]
+    if wanted.before:
+        conditions.append(FileRow.completed_at < wanted.before)
+    if wanted.patient_id is not None:
+        conditions.append(FileRow.patient_id == wanted.patient_id)
+    else:  # what needs somebody's attention is not forgotten by its age
+        conditions.append(FileRow.status.in_([str(Status.CLASSIFIED), str(Status.DUPLICATE)]))
+    if wanted.keep_positives:
+        positive = select(FileRow.sha256).where(FileRow.prediction == str(Label.FRACTURED))
+        conditions.append(FileRow.sha256.not_in(positive))
+    columns = FileRow.id, FileRow.filed_path, FileRow.heatmap_path, FileRow.study_key
+    last = 0
+    while True:
+        with database.reading() as connection:
+            rows = connection.execute(
+                select(*columns).where(FileRow.id > last, *conditions).order_by(FileRow.id).limit(CHUNK)
+            ).all()
+        if not rows:
+            return
+        yield [Kept(i, _path(filed), _path(heatmap), key) for i, filed, heatmap, key in rows]
+        last = rows[-1][0]
+
+
+def remove_rows(database: Database, rows: Collection[Kept]) -> None:
+    """Delete rows with their events; their studies are counted anew, and go with their last file."""
+    ids, keys = [row.id for row in rows], {row.study_key for row in rows if row.study_key}
+    with database.writing() as connection:
+        model = connection.scalar(
+            select(FileRow.model_id).where(FileRow.model_id.is_not(None)).order_by(FileRow.id.desc()).limit(1)
+        )
+        connection.execute(update(FileRow).where(FileRow.duplicate_of.in_(ids)).values(duplicate_of=None))
+        paths = select(FileRow.source_path).where(FileRow.id.in_(ids))
+        connection.execute(delete(EventRow).where(EventRow.source_path.in_(paths)))
+        connection.execute(delete(FileRow).where(FileRow.id.in_(ids)))
+        left = set(connection.scalars(select(FileRow.study_key).where(FileRow.study_key.in_(keys))))
+        connection.execute(delete(StudyRow).where(StudyRow.study_uid.in_(keys - left)))
+        if model and left:
+            count_studies(connection, model, [key for key in left if key])
+
+
+def shared_places(database: Database, rows: Collection[Kept]) -> set[Path]:
+    """Which of the rows' files other rows stand for, too: a filed picture that a later model has classified."""
+    places = [as_text(row.filed_path) for row in rows if row.filed_path]
+    others = select(FileRow.filed_path).where(
+        FileRow.filed_path.in_(places), FileRow.id.not_in([row.id for row in rows])
+    )
+    with database.reading() as connection:
+        return {as_path(place) for place in connection.scalars(others) if place}
+
+
+def _path(text: str | None) -> Path | None:
+    return as_path(text) if text else None

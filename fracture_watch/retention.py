@@ -1,0 +1,86 @@
+"""What is old, or one patient's, is removed: files that were filed here, their pictures and slips, and their rows."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fracture_watch.errors import StorageUnavailable
+from fracture_watch.intake.filing import slip_path
+from fracture_watch.results.database import Database
+from fracture_watch.results.removal import Kept, Wanted, remove_rows, rows_to_remove, shared_places
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Folders whose files are ours to remove, and the inbox, where a file that stays must keep its row."""
+
+    ours: tuple[Path, ...]
+    artefacts: Path
+    inbox: Path
+
+
+def prune(database: Database, wanted: Wanted, places: Places, *, really: bool) -> Counter[str]:
+    """Remove rows and files, or only count them.
+
+    Files go first, so that after a crash a repeated call still finds what is left. Files that were scanned where they
+    are stay, and only their rows go.
+
+    Returns
+    -------
+    Counter
+        ``rows``, ``files`` and ``bytes`` that are removed; ``in_inbox`` rows that stay because their file does;
+        ``elsewhere`` files that stay.
+
+    Raises
+    ------
+    StorageUnavailable
+        If a file cannot be removed; its row stays, too.
+    """
+    counts: Counter[str] = Counter()
+    for rows in rows_to_remove(database, wanted):
+        shared = shared_places(database, rows)
+        gone = [row for row in rows if not _stays(row, places)]
+        counts["in_inbox"] += len(rows) - len(gone)
+        counts["rows"] += len(gone)
+        for row in gone:
+            for path in _files(row, places, shared):
+                counts["files"] += 1
+                counts["bytes"] += path.lstat().st_size
+                if really:
+                    _remove(path)
+            counts["elsewhere"] += _lies_elsewhere(row, places)
+        if really:
+            remove_rows(database, gone)
+    return counts
+
+
+def _stays(row: Kept, places: Places) -> bool:
+    """Without its row, a file that stays in the inbox would be received again."""
+    path = row.filed_path
+    return path is not None and path.is_relative_to(places.inbox) and not _below(path, places.ours) and path.exists()
+
+
+def _lies_elsewhere(row: Kept, places: Places) -> bool:
+    return row.filed_path is not None and not _below(row.filed_path, places.ours) and row.filed_path.exists()
+
+
+def _files(row: Kept, places: Places, shared: set[Path]) -> list[Path]:
+    """The row's file, its slip and its picture, as far as they are there and ours."""
+    found = []
+    if row.filed_path and row.filed_path not in shared and _below(row.filed_path, places.ours):
+        found += [row.filed_path, slip_path(row.filed_path)]
+    if row.heatmap_path and _below(row.heatmap_path, (places.artefacts,)):
+        found.append(row.heatmap_path)
+    return [path for path in found if path.is_file() and not path.is_symlink()]
+
+
+def _below(path: Path, roots: Sequence[Path]) -> bool:
+    return any(path.is_relative_to(root) for root in roots)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageUnavailable(f"{path} cannot be removed: {error.strerror}; change its permissions") from error
