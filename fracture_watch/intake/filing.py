@@ -294,7 +294,10 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.part")
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     # A file name may hold bytes that are no UTF-8: they become JSON escapes.
-    temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # or a power cut leaves an empty slip under the right name
     temporary.replace(path)
 
 

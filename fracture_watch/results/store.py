@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ class Store:
             recorded: list[Recorded] = []
             studies: set[str] = set()
             for source, proposed, filed_path in entries:
-                outcome = _settled(proposed, originals)
+                outcome = _with_conflict(connection, _settled(proposed, originals))
                 row = row_of(source, outcome, filed_path, originals, self._model)
                 if row["study_key"]:
                     studies.add(row["study_key"])
@@ -174,6 +174,25 @@ def _settled(outcome: Outcome, originals: dict[str, int]) -> Outcome:
     if isinstance(outcome, Classified) and outcome.sha256 in originals:
         return Duplicate(outcome.sha256, outcome.facts, outcome.notes)
     return outcome
+
+
+def _with_conflict(connection: Connection, outcome: Outcome) -> Outcome:
+    """PS3.3 C.12.1: a SOP Instance UID names one object; other bytes under the same one are noted, not refused."""
+    uid = outcome.facts.sop_instance_uid
+    if not isinstance(outcome, Classified) or not uid:
+        return outcome
+    other = connection.scalar(
+        select(FileRow.id)
+        .where(
+            FileRow.sop_instance_uid == uid,
+            FileRow.sha256 != outcome.sha256,
+            FileRow.status == str(Status.CLASSIFIED),
+        )
+        .limit(1)
+    )
+    if other is None:
+        return outcome
+    return replace(outcome, notes=(*outcome.notes, f"result {other} has the same SOP Instance UID and other bytes"))
 
 
 def _forget_stalled(connection: Connection, row: dict[str, Any]) -> None:

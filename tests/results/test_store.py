@@ -108,6 +108,15 @@ def test_a_race_between_two_processes_ends_in_one_result(store, database, tmp_pa
     ]
 
 
+def test_other_bytes_under_the_same_uid_are_classified_and_noted(store, tmp_path):
+    record(store, "a", classified("aa", sop_instance_uid="1.2.3"))
+    record(store, "b", classified("bb", sop_instance_uid="1.2.3"))
+    record(store, "c", classified("cc", sop_instance_uid="1.2.4"))
+    record(store, "d", Duplicate("bb", Facts(sop_instance_uid="1.2.3")))
+    notes = [json.loads(row["notes"] or "[]") for row in query(tmp_path, "SELECT notes FROM results ORDER BY id")]
+    assert notes == [["odd"], ["odd", "result 1 has the same SOP Instance UID and other bytes"], ["odd"], []]
+
+
 def test_two_copies_in_one_batch_are_one_result_and_one_duplicate(store, tmp_path):
     store.record([(source(n), o, None) for n, o in (("a", classified("aa")), ("b", Duplicate("aa", Facts())))])
     assert query(tmp_path, "SELECT duplicate_of FROM results ORDER BY id") == [
