@@ -2,8 +2,8 @@
 
     python -m benchmarks.endurance --files 100000 --burst 10000
 
-It measures the intake, so the network is timm's smallest, untrained: what a real one costs is in `make bench`. The files are
-distinct PNGs of 48 x 48 pixels.
+It measures the intake, so the network is timm's smallest, untrained: what a real one costs is in `make bench`. The
+files are distinct PNGs of 48 x 48 pixels.
 """
 
 import argparse
@@ -57,9 +57,8 @@ def backlog(folder: Path, files: int, burst: int) -> None:
     drop(folder / "inbox", range(files))
     with Watcher(folder) as watcher:
         first = watcher.until(lambda: watcher.recorded() > 0)
-        print(
-            f"first result {first - watcher.ready_at:.1f} s after it was ready, {first - watcher.started_at:.1f} s after start"
-        )
+        begun, ready = first - watcher.started_at, first - watcher.ready_at
+        print(f"first result {ready:.1f} s after it was ready, {begun:.1f} s after its start")
         done = steady(watcher, files)
         print(f"all {files:,} recorded after {done:.0f} s: {files / done:.0f} files a second")
         watcher.until(lambda: not any(Tree(folder / "inbox").walk()))
@@ -83,11 +82,9 @@ def steady(watcher: "Watcher", files: int) -> float:
             time.sleep(SAMPLE_SECONDS)
         count, now = watcher.recorded(), time.monotonic()
         own, all_of_it = watcher.memory()
-        middle, high = statistics.median(latencies), float(np.percentile(latencies, 95))
-        print(
-            f"| {count:,} | {(count - before) / (now - last):.0f} | {own:.0f} | {all_of_it:.0f} | {middle:.0f}, {high:.0f} |",
-            flush=True,
-        )
+        answers = f"{statistics.median(latencies):.0f}, {np.percentile(latencies, 95):.0f}"
+        flow = (count - before) / (now - last)
+        print(f"| {count:,} | {flow:.0f} | {own:.0f} | {all_of_it:.0f} | {answers} |", flush=True)
         before, last, latencies = count, now, [watcher.predict()]
     return time.monotonic() - began
 
@@ -205,16 +202,11 @@ class Watcher:
 
     def predict(self) -> float:
         """Milliseconds of one answer."""
-        body = (
-            b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
-            + self._picture
-            + b"\r\n--b--\r\n"
-        )
+        head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
         headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        question = urllib.request.Request(f"{self._page}predict", head + self._picture + b"\r\n--b--\r\n", headers)
         began = time.perf_counter()
-        with urllib.request.urlopen(
-            urllib.request.Request(f"{self._page}predict", body, headers), timeout=60
-        ) as answer:
+        with urllib.request.urlopen(question, timeout=60) as answer:
             json.loads(answer.read())
         return (time.perf_counter() - began) * 1000
 
