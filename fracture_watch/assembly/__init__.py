@@ -1,7 +1,7 @@
 """The only room that names concrete classes: Settings -> running parts."""
 
 from fracture_watch.assembly.model import Runtime, check_model, cores, limits, load_model, runtime
-from fracture_watch.assembly.storage import claimed, database_path, filing, lock_of, open_database, places
+from fracture_watch.assembly.storage import claimed, database_path, filing, inbox_lock, lock_of, open_database, places
 from fracture_watch.assembly.work import check_completeness, daemon, inbox, outdated, polling_reason, service, website
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "database_path",
     "filing",
     "inbox",
+    "inbox_lock",
     "limits",
     "load_model",
     "lock_of",

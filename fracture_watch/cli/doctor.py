@@ -31,7 +31,7 @@ def doctor(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     from fracture_watch.config import load_settings
 
     settings = load_settings(config)
-    checks = [check for look in (_codecs, _model, _database, _folders, _workers) for check in look(settings)]
+    checks = [check for look in (_codecs, _model, _database, _folders, _daemon, _workers) for check in look(settings)]
     if as_json:
         say_json({"checks": [asdict(check) for check in checks]})
     else:
@@ -90,6 +90,20 @@ def _folders(settings: "Settings") -> Iterator[Check]:
     for key in ("processed_dir", "quarantine_dir", "artefacts_dir"):
         path: Path = getattr(filing, key)
         yield _tried("folder", f"filing.{key}", partial(writable, path))
+
+    def room() -> str:
+        assembly.filing(settings).require_room()
+        return f"at least {filing.min_free_mb} MiB free on every disk that is written to"
+
+    yield _tried("disk", "filing.min_free_mb", room)
+
+
+def _daemon(settings: "Settings") -> Iterator[Check]:
+    from fracture_watch import assembly
+    from fracture_watch.intake.claim import holder
+
+    watcher = holder(assembly.inbox_lock(settings))
+    yield Check("daemon", str(settings.inbox.path), True, f"watched by {watcher}" if watcher else "no watcher runs now")
 
 
 def _workers(settings: "Settings") -> Iterator[Check]:

@@ -119,6 +119,9 @@ def train(  # noqa: PLR0913, PLR0917  one parameter an option
         typer.Option(metavar="WEIGHTS.pth", help="Go on from weights with a card, not from ImageNet's.", exists=True),
     ] = None,
     version: Annotated[str, typer.Option(help="Of the new model.")] = "0.0.1",
+    architecture: Annotated[
+        str, typer.Option(help="timm:NAME or torchvision:NAME; ImageNet weights are there for lite0, lite1 and lite2.")
+    ] = "timm:tf_efficientnet_lite0",
     epochs: Annotated[int, typer.Option(min=1)] = 20,
     seed: Annotated[int, typer.Option()] = 20,
 ) -> None:
@@ -135,7 +138,7 @@ def train(  # noqa: PLR0913, PLR0917  one parameter an option
     except ModuleNotFoundError as error:
         raise WrongUse(f"training needs the package {error.name}: pip install 'fracture-watch[train]'") from error
     _check_suffix(output)
-    recipe = Recipe(epochs=epochs, seed=seed)
+    recipe = Recipe(architecture=architecture, epochs=epochs, seed=seed)
     sources = Sources(labels, data, boxes)
     card = fit(sources, output, recipe, version=version, folds=folds, initial=initial, track=track, say=say)
     measured, figures = next(iter(card.metrics.items()))

@@ -197,18 +197,20 @@ def _resume(checkpoint: Path, parts: dict[str, Any], recipe: Recipe, say: Callab
     return int(state["epoch"])
 
 
-def pretrained(architecture: str) -> Network:
-    """A network with ImageNet weights and a head of zeros.
+def pretrained(architecture: str, seed: int, say: Callable[[str], None]) -> Network:
+    """A network with ImageNet weights and a head of zeros; from random numbers where no weights are known.
 
     Raises
     ------
     WrongUse
-        If the weights are unknown or their package is missing.
+        If the package of the weights is missing.
     """
+    torch.manual_seed(seed)
     network = Network(architecture)
     package = _BACKBONES.get(architecture)
     if package is None:
-        raise WrongUse(f"{architecture}: no ImageNet weights are known for it here; choose one of {list(_BACKBONES)}")
+        say(f"no ImageNet weights are known for {architecture}: it starts from random numbers")
+        return network
     try:
         folder = importlib.resources.files(package) / "models"
     except ModuleNotFoundError as error:

@@ -77,7 +77,7 @@ def train(  # noqa: PLR0913  by name, one an option of the command
         If the labels or boxes are unusable or the backbone's package is missing.
     """
     examples, checkpoint = sources.examples(), output.with_suffix(".checkpoint")
-    start, recipe = _start(recipe, initial)
+    start, recipe = _start(recipe, initial, say)
 
     def fitted(learned: Sequence[Example], tune: Sequence[Example], own: Path) -> Network:
         network = fit(learned, tune, recipe, copy.deepcopy(start), own, track, say)
@@ -116,10 +116,10 @@ def _split(examples: Sequence[Example], name: str, labels: Path) -> list[Example
     return part
 
 
-def _start(recipe: Recipe, initial: Path | None) -> tuple[Network, Recipe]:
+def _start(recipe: Recipe, initial: Path | None, say: Callable[[str], None]) -> tuple[Network, Recipe]:
     """The network that training begins with, and the recipe that names it."""
     if initial is None:
-        return pretrained(recipe.architecture), recipe
+        return pretrained(recipe.architecture, recipe.seed, say), recipe
     card = Card.load(initial)
     shown = card.input
     recipe = replace(recipe, architecture=card.architecture, size=shown.size, resize=shown.resize, initial=card.sha256)

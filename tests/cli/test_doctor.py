@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from fracture_watch import assembly
 from fracture_watch.cli import main
 from fracture_watch.cli.doctor import writable
+from fracture_watch.config import load_settings
 from tests.conftest import write_config
 from tests.imaging.test_streams import JPEG_2000, JPEGS
 
@@ -86,3 +88,17 @@ def test_a_folder_of_another_user_is_found(doctor, config, tmp_path):
             os._exit(0)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_too_little_room_is_found_before_the_disk_is_full(doctor, tmp_path, weights):
+    code, checks = doctor(write_config(tmp_path, weights, filing={"min_free_mb": 1 << 40}))
+    assert (code, checks["filing.min_free_mb"]["ok"]) == (1, False)
+    assert "fracture-watch prune" in checks["filing.min_free_mb"]["detail"]
+
+
+def test_a_running_watcher_is_told(doctor, config):
+    settings = load_settings(config, {})
+    assembly.open_database(settings).close()
+    assert doctor(config)[1][str(settings.inbox.path)]["detail"] == "no watcher runs now"
+    with assembly.claimed(settings):
+        assert f"watched by process {os.getpid()} on" in doctor(config)[1][str(settings.inbox.path)]["detail"]

@@ -131,6 +131,14 @@ def test_training_goes_on_from_weights_with_a_card(labelled, trained, tmp_path):
     assert card.metrics["val"]["all"]["auroc"]["value"] > 0.9
 
 
+def test_a_network_without_known_weights_starts_from_random_numbers_and_says_so(labelled, tmp_path):
+    said = []
+    recipe = Recipe(architecture="torchvision:resnet18", size=64, long_side=96, epochs=1, batch_size=12)
+    card = run(labelled, tmp_path / "x.pth", recipe, said)
+    assert said[0] == "no ImageNet weights are known for torchvision:resnet18: it starts from random numbers"
+    assert fracture_watch.load_classifier(tmp_path / "x.pth", device="cpu").card == card
+
+
 class TestCrossValidation:
     RECIPE = replace(RECIPE, epochs=2)
 
