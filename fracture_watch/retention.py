@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fracture_watch.errors import StorageUnavailable
-from fracture_watch.intake.filing import slip_path
+from fracture_watch.intake.slips import slip_path
 from fracture_watch.results.database import Database
 from fracture_watch.results.removal import Kept, Wanted, remove_rows, rows_to_remove, shared_places
 

@@ -2,19 +2,18 @@
 
 import contextlib
 import errno
-import filecmp
-import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from fracture_watch.errors import StorageUnavailable
+from fracture_watch.intake.moving import moved, names
 from fracture_watch.intake.settling import stamp_of
-from fracture_watch.records import DISCLAIMER, Classified, Duplicate, Outcome, Recorded, SourceFile, now
+from fracture_watch.intake.slips import slip_path, write_slip
+from fracture_watch.records import Classified, Duplicate, Outcome, Recorded, SourceFile
 
 log = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -53,7 +52,7 @@ class Filing:
         if processed and self.processed == "delete":
             return None
         root = self.processed_dir if processed else self.quarantine_dir
-        return next(name for name in _names(_below(root, source.path.relative_to(self.inbox))) if _is_free(name))
+        return next(name for name in names(_below(root, source.path.relative_to(self.inbox))) if _is_free(name))
 
     def file(self, recorded: Recorded) -> Path | None:
         """Put a committed file where the database says it goes; doing it again changes nothing.
@@ -105,7 +104,7 @@ class Filing:
         target = _below(self.inbox, relative)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            target = next(name for name in _names(target) if not os.path.lexists(name) and _moved(filed, name))
+            target = next(name for name in names(target) if not os.path.lexists(name) and moved(filed, name))
             slip_path(filed).unlink(missing_ok=True)
         except FileNotFoundError:
             raise
@@ -158,12 +157,12 @@ class Filing:
         if _is_still_there(recorded.source):  # else it was moved before a crash, or somebody took it away
             target.parent.mkdir(parents=True, exist_ok=True)
             target = next(
-                name for name in _names(target) if not os.path.lexists(slip_path(name)) and _moved(source, name)
+                name for name in names(target) if not os.path.lexists(slip_path(name)) and moved(source, name)
             )
         if not target.exists():
             return None
         if self.receipts or not processed:
-            _write_json(slip_path(target), _slip(recorded))
+            write_slip(target, recorded)
         return target
 
 
@@ -179,7 +178,7 @@ def _is_still_there(source: SourceFile) -> bool:
 def _below(root: Path, relative: Path) -> Path:
     """``relative`` below ``root``, beside files that have the name of one of its folders."""
     for part in relative.parts[:-1]:
-        root = next(name for name in _names(root / part) if name.is_dir() or not os.path.lexists(name))
+        root = next(name for name in names(root / part) if name.is_dir() or not os.path.lexists(name))
     return root / _fitting(relative.name)
 
 
@@ -194,116 +193,3 @@ def _fitting(name: str) -> str:
 def _is_free(name: Path) -> bool:
     """Whether neither a file nor the sidecar that it may get would meet another one."""
     return not os.path.lexists(name) and not os.path.lexists(slip_path(name))
-
-
-def slip_path(path: Path) -> Path:
-    """Where a file's sidecar or receipt lies."""
-    return path.with_name(path.name + ".json")
-
-
-def _names(wanted: Path) -> Iterator[Path]:
-    """``a.dcm``, ``a-1.dcm``, ``a-2.dcm``, ..."""
-    yield wanted
-    number = 0
-    while True:
-        number += 1
-        yield wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
-
-
-def _moved(source: Path, target: Path) -> bool:
-    """Move without ever overwriting; ``False`` if another file has that name."""
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except FileExistsError:
-        if source.stat().st_dev != target.parent.stat().st_dev:
-            return _copied(source, target)
-        if not source.samefile(target):  # if it is: a move that was cut off between its two steps
-            return False
-    except OSError as error:
-        if error.errno == errno.EXDEV:
-            return _copied(source, target)
-        if error.errno not in _NO_HARD_LINKS:
-            raise
-        try:  # reserve the name, then rename over the reservation
-            target.open("xb").close()
-        except FileExistsError:
-            return False
-        with _undone(target):
-            source.replace(target)
-        return True
-    with _undone(target):
-        source.unlink()
-    return True
-
-
-@contextlib.contextmanager
-def _undone(target: Path) -> Iterator[None]:
-    """A move that fails at its second step leaves nothing at its target."""
-    try:
-        yield
-    except OSError:
-        target.unlink(missing_ok=True)
-        raise
-
-
-def _copied(source: Path, target: Path) -> bool:
-    """Across devices: copy, fsync, give it its name, and only then remove the source."""
-    # If the bytes are the same: a move that was cut off before its last step.
-    if os.path.lexists(target) and (target.is_symlink() or not filecmp.cmp(source, target, shallow=False)):
-        return False
-    temporary = target.with_name(f".{target.name}.part")
-    with _undone(temporary):
-        with source.open("rb") as reader, temporary.open("wb") as writer:
-            shutil.copyfileobj(reader, writer, 1 << 20)
-            writer.flush()
-            os.fsync(writer.fileno())
-        shutil.copystat(source, temporary)
-        temporary.replace(target)
-    _fsync_folder(target.parent)
-    with _undone(target):
-        source.unlink()
-    return True
-
-
-def _slip(recorded: Recorded) -> dict[str, Any]:
-    """What a sidecar or receipt says."""
-    outcome = recorded.outcome
-    slip: dict[str, Any] = {
-        "result": recorded.id,
-        "status": str(outcome.status),
-        "code": getattr(outcome, "code", None),
-        "detail": getattr(outcome, "detail", None),
-        "sha256": outcome.sha256,
-        "source_path": str(recorded.source.path),
-        "attempts": recorded.attempts,
-        "when": now(),
-    }
-    if isinstance(outcome, Classified):
-        prediction = outcome.prediction
-        slip |= {
-            "prediction": str(prediction.label),
-            "probability": prediction.probability,
-            "threshold": prediction.threshold,
-            "model": asdict(prediction.model),
-            "disclaimer": DISCLAIMER,
-        }
-    return slip
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    # A file name may hold bytes that are no UTF-8: they become JSON escapes.
-    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())  # or a power cut leaves an empty slip under the right name
-    temporary.replace(path)
-
-
-def _fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,0 +1,83 @@
+"""Moves that never overwrite, work across devices, and can be cut off anywhere and done again."""
+
+import contextlib
+import errno
+import filecmp
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+
+
+def names(wanted: Path) -> Iterator[Path]:
+    """``a.dcm``, ``a-1.dcm``, ``a-2.dcm``, ..."""
+    yield wanted
+    number = 0
+    while True:
+        number += 1
+        yield wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
+
+
+def moved(source: Path, target: Path) -> bool:
+    """Move without ever overwriting; ``False`` if another file has that name."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except FileExistsError:
+        if source.stat().st_dev != target.parent.stat().st_dev:
+            return _copied(source, target)
+        if not source.samefile(target):  # if it is: a move that was cut off between its two steps
+            return False
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            return _copied(source, target)
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        try:  # reserve the name, then rename over the reservation
+            target.open("xb").close()
+        except FileExistsError:
+            return False
+        with _undone(target):
+            source.replace(target)
+        return True
+    with _undone(target):
+        source.unlink()
+    return True
+
+
+@contextlib.contextmanager
+def _undone(target: Path) -> Iterator[None]:
+    """A move that fails at its second step leaves nothing at its target."""
+    try:
+        yield
+    except OSError:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def _copied(source: Path, target: Path) -> bool:
+    """Across devices: copy, fsync, give it its name, and only then remove the source."""
+    # If the bytes are the same: a move that was cut off before its last step.
+    if os.path.lexists(target) and (target.is_symlink() or not filecmp.cmp(source, target, shallow=False)):
+        return False
+    temporary = target.with_name(f".{target.name}.part")
+    with _undone(temporary):
+        with source.open("rb") as reader, temporary.open("wb") as writer:
+            shutil.copyfileobj(reader, writer, 1 << 20)
+            writer.flush()
+            os.fsync(writer.fileno())
+        shutil.copystat(source, temporary)
+        temporary.replace(target)
+    _fsync_folder(target.parent)
+    with _undone(target):
+        source.unlink()
+    return True
+
+
+def _fsync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,52 @@
+"""Slips: a JSON file beside a filed one says what came of it."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fracture_watch.records import DISCLAIMER, Classified, Recorded, now
+
+
+def slip_path(path: Path) -> Path:
+    """Where a file's sidecar or receipt lies."""
+    return path.with_name(path.name + ".json")
+
+
+def write_slip(filed: Path, recorded: Recorded) -> None:
+    """Write the slip of a filed file, whole or not at all."""
+    path = slip_path(filed)
+    temporary = path.with_name(f".{path.name}.part")
+    text = json.dumps(_slip(recorded), indent=1, ensure_ascii=False) + "\n"
+    # A file name may hold bytes that are no UTF-8: they become JSON escapes.
+    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # or a power cut leaves an empty slip under the right name
+    temporary.replace(path)
+
+
+def _slip(recorded: Recorded) -> dict[str, Any]:
+    """What a sidecar or receipt says."""
+    outcome = recorded.outcome
+    slip: dict[str, Any] = {
+        "result": recorded.id,
+        "status": str(outcome.status),
+        "code": getattr(outcome, "code", None),
+        "detail": getattr(outcome, "detail", None),
+        "sha256": outcome.sha256,
+        "source_path": str(recorded.source.path),
+        "attempts": recorded.attempts,
+        "when": now(),
+    }
+    if isinstance(outcome, Classified):
+        prediction = outcome.prediction
+        slip |= {
+            "prediction": str(prediction.label),
+            "probability": prediction.probability,
+            "threshold": prediction.threshold,
+            "model": asdict(prediction.model),
+            "disclaimer": DISCLAIMER,
+        }
+    return slip
