@@ -1,5 +1,6 @@
 """The kernel's file events, as hints: which paths to look at, and when hints were lost and the listing must be read."""
 
+import errno
 import logging
 import os
 import queue
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _MOST_HINTS = 16384
+_USED_UP = (errno.ENOSPC, errno.EMFILE, errno.ENOMEM)
 # Not that files are opened and read, which we do ourselves with every one of them.
 _EVENTS: list[type[FileSystemEvent]] = [
     FileCreatedEvent,
@@ -119,10 +121,9 @@ def _observer(hints: Hints) -> Iterator[BaseObserver]:
         ) -> "WatchDescriptor":
             try:
                 return super().add_callback(path, mask, callback, id_)
-            except FileNotFoundError:
-                raise  # gone again already
             except OSError as error:
-                hints.miss(f"{os.fsdecode(path)}: {error.strerror}; raise fs.inotify.max_user_watches")
+                if error.errno in _USED_UP:  # else it is gone already, or the listing will say what is wrong with it
+                    hints.miss(f"{os.fsdecode(path)}: {error.strerror}; raise fs.inotify.max_user_watches")
                 raise
 
     kernel = Kernel()
