@@ -10,7 +10,7 @@ PIP := $(BIN)/pip --disable-pip-version-check install -c constraints.txt $(if $(
 INPUTS := pyproject.toml constraints.txt
 PACKAGES := dcmtk libopenjp2-tools
 
-.PHONY: run demo test check bench format clean
+.PHONY: run demo test crash slow check bench format clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.run
@@ -21,6 +21,12 @@ demo: $(VENV)/.run
 
 test: packages $(VENV)/.test
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+crash: $(VENV)/.test
+	$(BIN)/pytest tests/crash -m "crash or not crash" $(PYTEST_ARGS)
+
+slow: $(VENV)/.test
+	$(BIN)/pytest -m slow $(PYTEST_ARGS)
 
 # Other programs that the tests compare this one with. Only root on Debian installs them; elsewhere those tests skip.
 .PHONY: packages

@@ -1,0 +1,70 @@
+"""The order in which a move across devices does its steps: cut off between any two, the file is whole somewhere."""
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fracture_watch.intake.moving import moved
+
+SAFE = ["fsync copy", "replace", "fsync folder", "unlink source"]
+
+
+@contextmanager
+def steps_of(monkeypatch, source):
+    """The calls that reach the disk, in order."""
+    seen = []
+
+    def recording(name, describe):
+        call = getattr(os, name)
+
+        def recorded(*arguments, **options):
+            seen.append(describe(*arguments))
+            return call(*arguments, **options)
+
+        monkeypatch.setattr(os, name, recorded)
+
+    recording("fsync", lambda handle: "fsync folder" if Path(f"/proc/self/fd/{handle}").is_dir() else "fsync copy")
+    recording("replace", lambda *_: "replace")
+    recording("unlink", lambda path, **_: "unlink source" if Path(path) == source else "unlink")
+    yield seen
+
+
+@pytest.fixture
+def elsewhere():
+    """A folder on another file system."""
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shared.stat().st_dev == Path(tempfile.gettempdir()).stat().st_dev:
+        pytest.skip("there is no second file system at /dev/shm")
+    folder = Path(tempfile.mkdtemp(dir=shared))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def is_safe(steps):
+    """Each of the steps is there, after the one before it."""
+    return [step for step in steps if step in SAFE] == SAFE
+
+
+def careless(source, target):
+    """What a quick hand writes."""
+    temporary = target.with_name(f".{target.name}.part")
+    shutil.copy2(source, temporary)
+    os.replace(temporary, target)
+    with target.open("rb") as file:
+        os.fsync(file.fileno())
+    os.unlink(source)
+
+
+@pytest.mark.parametrize(("move", "safe"), [(moved, True), (careless, False)])
+def test_a_copy_is_on_disk_under_its_name_before_the_source_goes(tmp_path, elsewhere, monkeypatch, move, safe):
+    source = tmp_path / "a"
+    source.write_bytes(b"content")
+    with steps_of(monkeypatch, source) as steps:
+        move(source, elsewhere / "a")
+    assert is_safe(steps) is safe, steps
+    assert (elsewhere / "a").read_bytes() == b"content"
+    assert not source.exists()
