@@ -1,5 +1,6 @@
 """The daemon with its real folder, database, filing and decoding workers; only the model is small."""
 
+import hashlib
 import os
 import shutil
 import sqlite3
@@ -403,3 +404,34 @@ def test_every_file_is_counted_and_logged_with_the_time_of_its_stages(tmp_path, 
     text = runtime.metrics.text().decode()
     assert 'fracture_watch_files_total{code="",status="classified"}' in text
     assert 'fracture_watch_stage_seconds_count{stage="record"}' in text
+
+
+def test_a_file_that_is_replaced_while_it_is_decoded_is_work_again(tmp_path, weights, runtime):
+    path = drop(tmp_path, "a.png", png(1))
+    before = runtime.pipeline._decoder
+
+    class Replaced:
+        """The real decoder; when it is through with the first bytes, others lie there."""
+
+        def __init__(self):
+            self.left = 1
+
+        def submit(self, source):
+            self._decoding = before.submit(source)
+            return self
+
+        def result(self):
+            prepared = self._decoding.result()
+            if self.left:
+                self.left -= 1
+                (tmp_path / "new").write_bytes(png(2))
+                (tmp_path / "new").rename(path)
+            return prepared
+
+    replaced = Pipeline(Replaced(), runtime.classifier, (), runtime.stages.measure)
+    with working(built(tmp_path, weights, replace(runtime, pipeline=replaced))):
+        assert until(lambda: files(tmp_path / "processed") == ["a.png"])
+    digests = [hashlib.sha256(png(number)).hexdigest() for number in (1, 2)]
+    recorded = rows(tmp_path, "SELECT sha256, filed_path FROM results ORDER BY id")
+    assert recorded == [(digests[0], None), (digests[1], str(tmp_path / "processed/a.png"))]
+    assert (tmp_path / "processed/a.png").read_bytes() == png(2)

@@ -1,5 +1,6 @@
 """Whether a file is structurally whole, from its own declared lengths. Reads headers only, never recurses."""
 
+import os
 import zlib
 from enum import StrEnum
 from pathlib import Path
@@ -44,15 +45,28 @@ def completeness(path: Path, found: Format) -> Completeness:
         Format.WEBP: _webp,
         Format.BMP: _bmp,
     }.get(found)
-    if check is None:
-        return Completeness.UNKNOWN
     with path.open("rb") as file:
         size = file.seek(0, 2)
+        if _has_hole(file, size):
+            return Completeness.INCOMPLETE
         file.seek(0)
-        whole = check(file, size)
+        whole = check(file, size) if check else None
     if whole is None:
         return Completeness.UNKNOWN
     return Completeness.COMPLETE if whole else Completeness.INCOMPLETE
+
+
+def _has_hole(file: BinaryIO, size: int) -> bool:
+    """Whether part of the file was set aside and never written, as senders do that reserve its size first.
+
+    A file system that stores zeros as holes makes whole files look like that: they wait for ``inbox.give_up_seconds``.
+    """
+    if not size or not hasattr(os, "SEEK_HOLE"):
+        return False
+    try:
+        return os.lseek(file.fileno(), 0, os.SEEK_HOLE) < size
+    except OSError:  # the file system does not say
+        return False
 
 
 def _png(file: BinaryIO, size: int) -> bool | None:

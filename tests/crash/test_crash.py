@@ -27,8 +27,8 @@ def world(tmp_path, weights, request):
             roots = other_device(request)
             filing |= {"processed_dir": str(roots / "processed"), "quarantine_dir": str(roots / "quarantine")}
         config = write_config(
-            tmp_path, weights, filing=filing | {"min_free_mb": 0},
-            inbox={"settle_seconds": 0.1, "give_up_seconds": 0.3, "rescan_seconds": 1.0}, model={"batch_size": 8, "heatmaps": "none"},
+            tmp_path, weights, filing=filing | {"min_free_mb": 0}, model={"batch_size": 8, "heatmaps": "none"},
+            inbox={"settle_seconds": 0.1, "give_up_seconds": 0.3, "rescan_seconds": 1.0},
         )  # fmt: skip
         built = World(tmp_path, config, seed, filing.get("processed", "move"), bug)
         if roots:

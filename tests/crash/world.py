@@ -80,7 +80,7 @@ class World:
             )  # fmt: skip
 
     def killed_at_a_crossing(self, most):
-        """Run until a crossing of a random number; without so many crossings, kill it when there is nothing left to do."""
+        """Run until a crossing of a random number; without so many, kill it when there is nothing left to do."""
         process = self.start(self.random.randint(1, most))
         deadline = time.monotonic() + 30
         while process.poll() is None and time.monotonic() < deadline and not self.is_done():

@@ -53,10 +53,10 @@ def careless(source, target):
     """What a quick hand writes."""
     temporary = target.with_name(f".{target.name}.part")
     shutil.copy2(source, temporary)
-    os.replace(temporary, target)
+    temporary.replace(target)
     with target.open("rb") as file:
         os.fsync(file.fileno())
-    os.unlink(source)
+    source.unlink()
 
 
 @pytest.mark.parametrize(("move", "safe"), [(moved, True), (careless, False)])
