@@ -123,7 +123,7 @@ class Filing:
         """Raise ``StorageUnavailable`` if files could not be put away: a folder is missing, read-only or full."""
         self.require_room()
         for folder in (self.processed_dir, self.quarantine_dir):
-            probe = folder / f".probe-{os.getpid()}.part"
+            probe = folder / ".probe.part"  # one name, so that the next start removes what a crash left
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 with probe.open("wb") as file:

@@ -354,3 +354,10 @@ def test_a_copy_that_was_cut_off_in_the_middle_is_made_again(tmp_path, far):
     (far / ".a.dcm.part").write_bytes(b"pix")
     house.filing.file(recorded)
     assert tree(far) == {"a.dcm": b"pixels"}
+
+
+def test_the_probe_that_a_crash_left_goes_with_the_next(house):
+    house.filing.probe()
+    (house.filing.processed_dir / ".probe.part").write_bytes(b"half")
+    house.filing.probe()
+    assert tree(house.filing.processed_dir) == {}
