@@ -2,9 +2,12 @@
 
 import contextlib
 import errno
+import hashlib
+import itertools
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +20,7 @@ from fracture_watch.records import Classified, Duplicate, Outcome, Recorded, Sou
 
 log = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+_COARSE_NS = 2_000_000_000  # some file systems keep times to two seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ class Filing:
         """Raise ``StorageUnavailable`` if files could not be put away: a folder is missing, read-only or full."""
         self.require_room()
         for folder in (self.processed_dir, self.quarantine_dir):
-            probe = folder / f".probe-{os.getpid()}.part"
+            probe = folder / ".probe.part"  # one name, so that the next start removes what a crash left
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 with probe.open("wb") as file:
@@ -154,16 +157,15 @@ class Filing:
     def _move(self, recorded: Recorded, target: Path) -> Path | None:
         source = recorded.source.path
         processed = isinstance(recorded.outcome, Classified | Duplicate)
-        if _is_still_there(recorded.source):  # else it was moved before a crash, or somebody took it away
+        place: Path | None
+        if _is_still_there(recorded.source):
             target.parent.mkdir(parents=True, exist_ok=True)
-            target = next(
-                name for name in names(target) if not os.path.lexists(slip_path(name)) and moved(source, name)
-            )
-        if not target.exists():
-            return None
-        if self.receipts or not processed:
-            write_slip(target, recorded)
-        return target
+            place = next(name for name in names(target) if not os.path.lexists(slip_path(name)) and moved(source, name))
+        else:  # it was moved before a crash, or somebody took it away
+            place = next((name for name in _taken(target) if _is_what_was_moved(name, recorded)), None)
+        if place is not None and (self.receipts or not processed):
+            write_slip(place, recorded)
+        return place
 
 
 def _is_still_there(source: SourceFile) -> bool:
@@ -173,6 +175,28 @@ def _is_still_there(source: SourceFile) -> bool:
     except FileNotFoundError:
         return False
     return stamp_of(facts) == (source.size, source.modified_ns, source.inode)
+
+
+def _taken(target: Path) -> Iterator[Path]:
+    """The names that a move to ``target`` may have come to: it passes over those that others have taken meanwhile."""
+    return itertools.takewhile(lambda name: not _is_free(name), names(target))
+
+
+def _is_what_was_moved(name: Path, recorded: Recorded) -> bool:
+    """Whether this is the recorded file: the very same one, or what a copy to another device made of it."""
+    source, sha256 = recorded.source, recorded.outcome.sha256
+    try:
+        stamp = stamp_of(name.lstat())
+        if stamp == (source.size, source.modified_ns, source.inode):
+            return True
+        if stamp[0] != source.size or name.is_symlink():
+            return False
+        if sha256 is None:
+            return abs(stamp[1] - source.modified_ns) <= _COARSE_NS
+        with name.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except FileNotFoundError:
+        return False
 
 
 def _below(root: Path, relative: Path) -> Path:

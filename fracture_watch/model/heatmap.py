@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -139,12 +138,21 @@ class Gallery:
         path = self.folder / prepared.sha256[:2] / f"{prepared.sha256}-{prediction.model.id}.png"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-            temporary.write_bytes(png)
-            temporary.replace(path)
+            _write(path, png)
         except OSError as error:
             raise StorageUnavailable(f"the heat map {path} cannot be written: {error.strerror}") from error
         return str(path)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all. One temporary name a picture, so that what a crash left is used up by the next attempt."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_bytes(content)
+    try:
+        temporary.replace(path)
+    except FileNotFoundError:
+        if not path.exists():  # else another process drew the same picture just now and took the name along
+            raise
 
 
 @dataclass(frozen=True, slots=True)

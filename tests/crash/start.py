@@ -1,31 +1,25 @@
-"""A daemon that kills itself: ``python -m tests.crash.start CONFIG CROSSING [PLANTED]``.
+"""Daemons that kill themselves, in two ways to start one.
 
-Every call that a commit or a move is made of is crossed twice, before and after it. At the crossing of the given number
-the process sends itself SIGKILL. Folder, settling, decoding worker, database and filing are the real ones, assembled by
-the program's own assembly; only the network is left out, because loading it would take most of the time.
+``python -m tests.crash.start serve`` loads the program once and forks a daemon for each line that it reads, since
+loading takes seconds and a kill is over in a fraction of one. Folder, settling, database, filing and heat maps of such
+a daemon are the real ones, put together by the program's own assembly; it decodes in its own process (or, where asked,
+in real workers), and calls bright pictures fractured.
 
-A planted bug (``moves-first``, ``forgets``) shows that the suite sees what it is there to see.
+``python -m tests.crash.start whole COMMAND...`` is the whole program, torch included, with nothing but the tap added;
+``CRASH_JOURNAL`` and ``CRASH_AT`` say where the journal is and which crossing kills.
 """
 
+import json
 import os
 import signal
 import sys
 import threading
-from contextlib import closing
+import time
+from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
-from fracture_watch import assembly
-from fracture_watch.assembly.model import Runtime, limits
-from fracture_watch.config import load_settings
-from fracture_watch.delivery.metrics import Metrics
-from fracture_watch.imaging.limits import Scope
-from fracture_watch.imaging.workers import Plan, WorkerPool
-from fracture_watch.model.card import Card
-from fracture_watch.model.preprocess import thumbnail
-from fracture_watch.pipeline import Pipeline
-from fracture_watch.records import Label, Prediction
-from fracture_watch.results.store import Store
-from fracture_watch.stages import Stages
+from tests.crash.tap import Tap
 
 
 class Brightness:
@@ -35,77 +29,134 @@ class Brightness:
         self.card = card
 
     def classify(self, prepared):
-        shares = [float(item.tensor.mean()) / 255 for item in prepared]
-        return [
-            Prediction(Label.FRACTURED if p >= 0.5 else Label.NOT_FRACTURED, p, 0.5, self.card.facts) for p in shares
-        ]
+        return [self._answer(float(item.tensor.mean()) / 255) for item in prepared]
+
+    def _answer(self, probability):
+        import numpy as np
+
+        from fracture_watch.records import Label, Prediction
+
+        label = Label.FRACTURED if probability >= 0.5 else Label.NOT_FRACTURED
+        return Prediction(label, probability, 0.5, self.card.facts, evidence=np.ones((1, 2, 2), np.float32))
 
 
-class Crossings:
-    """Counts crossings, and dies at one."""
+class Here:
+    """Decodes as a worker does, in this process."""
 
-    def __init__(self, last):
-        self._left = last
+    def __init__(self, plan):
+        self._plan = plan
 
-    def cross(self, name):
-        self._left -= 1
-        if self._left == 0:
-            os.write(2, f"killed at {name}\n".encode())
-            os.kill(os.getpid(), signal.SIGKILL)
+    def submit(self, source):
+        from fracture_watch.imaging.workers import prepare
 
-    def around(self, owner, name):
-        """Cross before and after each call, of the main thread only: the others are not what is tested."""
-        call = getattr(owner, name)
+        plan = self._plan
 
-        def crossing(*arguments, **options):
-            if threading.current_thread() is not threading.main_thread():
-                return call(*arguments, **options)
-            self.cross(f"before {name}")
-            found = call(*arguments, **options)
-            self.cross(f"after {name}")
-            return found
+        class Decoding:
+            def result(self):
+                return prepare(source, plan)
 
-        setattr(owner, name, crossing)
+        return Decoding()
 
 
-def plant(bug):
-    if bug == "moves-first":
-        record = Store.record
+def decoder(plan, workers):
+    from fracture_watch.imaging.workers import WorkerPool
 
-        def moved_first(self, entries):
-            for source, _, path in entries:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                source.path.rename(path)
-            return record(self, entries)
-
-        Store.record = moved_first
-    elif bug == "forgets":
-        Store.unfiled = lambda self, inbox: []
+    return closing(WorkerPool(plan, workers, 30.0, 2048)) if workers else nullcontext(Here(plan))
 
 
-def main(config, crossing, bug=""):
-    settings = load_settings(Path(config), {})
-    crossings = Crossings(int(crossing))
-    plant(bug)
+def watch(order):
+    """A daemon as ``fracture-watch watch`` is one, but for torch."""
+    from fracture_watch import assembly
+    from fracture_watch.assembly.model import Runtime, limits
+    from fracture_watch.config import load_settings
+    from fracture_watch.delivery.metrics import Metrics
+    from fracture_watch.imaging.limits import Scope
+    from fracture_watch.imaging.workers import Plan
+    from fracture_watch.model.card import Card
+    from fracture_watch.model.preprocess import thumbnail
+    from fracture_watch.pipeline import Pipeline
+    from fracture_watch.stages import Stages
+    from tests.crash.planted import BUGS
+
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    settings = load_settings(Path(order["config"]), {})
+    if order["bug"]:
+        BUGS[order["bug"]]()
+    Tap(order["journal"], order["at"]).install()
     card = Card.load(settings.model.weights)
     plan = Plan(card.preprocessor, thumbnail, limits(settings), Scope(frozenset(), frozenset(), "reject"))
     with (
-        closing(WorkerPool(plan, 1, 30.0, 2048)) as decoder,
+        decoder(plan, order["workers"]) as decoding,
         closing(assembly.open_database(settings)) as database,
         assembly.claimed(settings),
     ):
         stages = Stages()
-        pipeline = Pipeline(decoder, Brightness(card), (), stages.measure)
-        running = Runtime(Brightness(card), pipeline, pipeline, stages, Metrics())
-        daemon = assembly.daemon(settings, running, database)
-        for name in ("link", "unlink", "replace", "rename", "fsync", "rmdir"):
-            crossings.around(os, name)
-        for name in ("record", "filed"):
-            crossings.around(Store, name)
-        stop = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        pipeline = Pipeline(decoding, Brightness(card), (), stages.measure)
+        daemon = assembly.daemon(settings, Runtime(Brightness(card), pipeline, pipeline, stages, Metrics()), database)
+        daemon._pace = replace(daemon._pace, linger=0.3)  # or no emptied folder would go within a life
         daemon.run(stop)
 
 
+def forked(order):
+    """Fork a daemon with a session and a log of its own; returns its number."""
+    number = os.fork()
+    if number:
+        return number
+    os.setsid()
+    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for handle in (1, 2):
+        os.dup2(log, handle)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    try:
+        watch(order)
+    except BaseException:  # noqa: BLE001  or the child would go on as a second server
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(3)
+    os._exit(0)
+
+
+def waited(number, seconds):
+    """How process ``number`` ended, within so many seconds; ``None`` if it has not."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found, status = os.waitpid(number, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(0.01)
+
+
+def serve():
+    import logging
+
+    import watchdog.observers.inotify  # noqa: F401  what a daemon loads is loaded once, here
+
+    from fracture_watch.assembly import work  # noqa: F401
+    from fracture_watch.delivery import metrics  # noqa: F401
+    from fracture_watch.imaging import dicom, raster, workers  # noqa: F401
+    from fracture_watch.model import heatmap  # noqa: F401
+    from fracture_watch.results import store  # noqa: F401
+
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    for line in sys.stdin:
+        order = json.loads(line)
+        answer = waited(order["wait"], order["seconds"]) if "wait" in order else forked(order)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+def whole(arguments):
+    sys.argv = ["fracture-watch", *arguments]
+    Tap(os.environ["CRASH_JOURNAL"], os.environ.get("CRASH_AT", "")).install()
+    from fracture_watch.cli import main
+
+    main()
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    serve() if sys.argv[1] == "serve" else whole(sys.argv[2:])

@@ -1,114 +1,168 @@
 """kill -9 at every boundary and at random moments: nothing is lost, nothing is done twice."""
 
-import shutil
-import tempfile
-from pathlib import Path
-
 import pytest
 
-from tests.conftest import write_config
-from tests.crash.world import WHOLE, World
+from tests.crash.conftest import VARIANTS
+from tests.crash.order import unsafe
+from tests.crash.planted import WRONG_ORDERS
+from tests.crash.verdict import judge
 
-VARIANTS = {
-    "moved": {},
-    "moved, with receipts": {"receipts": True},
-    "moved to another device": {"device": True},
-    "kept": {"processed": "keep"},
-    "deleted": {"processed": "delete"},
-}
-
-
-@pytest.fixture
-def world(tmp_path, weights, request):
-    def build(name="moved", bug="", seed=1):
-        filing = dict(VARIANTS[name])
-        roots = None
-        if filing.pop("device", False):
-            roots = other_device(request)
-            filing |= {"processed_dir": str(roots / "processed"), "quarantine_dir": str(roots / "quarantine")}
-        config = write_config(
-            tmp_path, weights, filing=filing | {"min_free_mb": 0}, model={"batch_size": 8, "heatmaps": "none"},
-            inbox={"settle_seconds": 0.1, "give_up_seconds": 0.3, "rescan_seconds": 1.0},
-        )  # fmt: skip
-        built = World(tmp_path, config, seed, filing.get("processed", "move"), bug)
-        if roots:
-            built.roots = lambda: [roots / "processed", roots / "quarantine"]
-        return built
-
-    return build
+OFTEN = {"moved": 4, "moved with receipts": 2, "moved to another device": 4, "kept": 2, "deleted": 2}
+DUE = {  # what a life cannot be without; everything else that a first one came by is killed at too
+    "moved": {"commit in store.record", "commit in store.filed", "link in moving.moved", "unlink in moving.moved"},
+    "moved with receipts": {"fsync in slips.write_slip", "replace in slips.write_slip"},
+    "moved to another device": {
+        "copy in moving._copied", "fsync in moving._copied", "replace in moving._copied",
+        "fsync in moving._fsync_folder", "unlink in moving._copied",
+    },
+    "kept": {"commit in store.record"},
+    "deleted": {"commit in store.record", "unlink in filing.file"},
+}  # fmt: skip
 
 
-def other_device(request):
-    shared = Path("/dev/shm")
-    if not shared.is_dir() or shared.stat().st_dev == Path(tempfile.gettempdir()).stat().st_dev:
-        pytest.skip("there is no second file system at /dev/shm")
-    folder = Path(tempfile.mkdtemp(dir=shared))
-    request.addfinalizer(lambda: shutil.rmtree(folder))
-    return folder
+def crossings(world):
+    """Every boundary that there is, from a life without a death."""
+    world.fill(pictures=4, junk=2, copies=1)
+    world.live()
+    return sorted({entry["crossing"] for entry in world.journal()} - of_the_first_start(world))
 
 
-def judged(world, tally):
-    world.finish()
-    found = world.verdict()
-    tally.append(found)
-    assert (found.lost, found.repeated, found.wrong) == ([], [], [])
-    return found
+def of_the_first_start(world):
+    return {entry["crossing"] for entry in world.journal() if "database._migrate" in entry["crossing"]}
+
+
+def killed_often(world, targets, often):
+    """Each boundary so often, at its first or second crossing; one that is not come by is tried again."""
+    for crossing in targets * often:
+        world.fill(pictures=1, junk=1, copies=world.random.random() < 0.3)
+        reached = world.killed_at(f"{crossing}#{world.random.choice((1, 1, 2))}")
+        for _ in range(0 if reached else 4):
+            world.fill(pictures=2, junk=2)
+            if world.killed_at(crossing):
+                break
+
+
+def in_order(world):
+    return unsafe(world.journal(), world.inbox, world.processed == "delete")
 
 
 @pytest.mark.parametrize("name", ["moved", "moved to another device"])
-def test_a_few_kills(world, crash_tally, name):
+def test_a_few_kills(world, judged, name):
     built = world(name)
-    for _ in range(4):
-        built.fill(10)
-        built.killed_at_a_crossing(60)
-    judged(built, crash_tally)
+    targets = crossings(built)
+    killed_often(built, built.random.sample(targets, 12), 1)
+    judged(built)
+    assert in_order(built) == []
+
+
+@pytest.mark.parametrize("crossing", ["before fsync in filing.probe", "before replace in heatmap._write"])
+def test_an_unfinished_file_of_a_dead_daemon_does_not_stay(world, judged, crossing):
+    built = world()
+    built.fill(pictures=1, junk=0)
+    assert built.killed_at(crossing)
+    judged(built)
+
+
+def test_names_that_clash_while_they_are_filed_are_found_again(world, judged):
+    built = world()
+    for number in range(6):  # with a.txt.json there, a.txt has to go to a-1.txt, and the other way round
+        built.drop_pair(number)
+    assert built.killed_at("before commit in store.filed")
+    judged(built)
 
 
 @pytest.mark.crash
 @pytest.mark.parametrize("name", VARIANTS)
-def test_kills_at_every_boundary(world, crash_tally, name):
+def test_kills_at_every_boundary(world, judged, name):
     built = world(name, seed=len(name))
-    for _ in range(42):
-        built.fill(8)
-        built.killed_at_a_crossing(70)
-    found = judged(built, crash_tally)
-    assert found.kills == 42
-    wanted = {"before record", "after record"}
-    assert wanted <= set(found.places), found.places
+    targets = crossings(built)
+    assert {f"{side} {call}" for call in DUE[name] for side in ("before", "after")} <= set(targets)
+    killed_often(built, targets, OFTEN[name])
+    found = judged(built)
+    assert in_order(built) == []
+    missed = {target: found.hits[target] for target in targets if found.hits[target] < OFTEN[name]}
+    assert missed == {}
 
 
 @pytest.mark.crash
-def test_kills_at_random_moments(world, crash_tally):
-    built = world()
-    for _ in range(20):
-        built.fill(8)
-        built.killed_after(built.random.uniform(0.8, 4.0))
-    judged(built, crash_tally)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_kills_at_random_moments(world, judged, name):
+    built = world(name, seed=7)
+    for _ in range(12):
+        built.fill(pictures=4, junk=2, copies=1)
+        built.killed_after(built.random.uniform(0.05, 1.2))
+    judged(built)
+    assert in_order(built) == []
 
 
 @pytest.mark.crash
-def test_kills_of_the_whole_program(world, crash_tally):
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_kills_while_the_database_is_made(world, judged, side):
     built = world()
-    for _ in range(6):
-        built.fill(30)
-        built.killed_after(built.random.uniform(4.0, 12.0), WHOLE)
-    judged(built, crash_tally)
+    built.fill(pictures=2)
+    for _ in range(3):
+        assert built.killed_at(f"{side} commit in database._migrate") is (side == "before" or built.kills == 1)
+    judged(built)
+
+
+@pytest.mark.crash
+def test_kills_with_decoding_workers(world, judged):
+    built = world(seed=3)
+    targets = crossings(built)
+    for crossing in built.random.sample(targets, 6):
+        built.fill(pictures=3, junk=1)
+        built.killed_at(crossing, seconds=20, workers=2)
+    for _ in range(4):
+        built.fill(pictures=3, junk=1)
+        built.killed_after(built.random.uniform(1.0, 3.0), workers=2)
+    judged(built, workers=2)
+
+
+@pytest.mark.crash
+def test_kills_of_the_whole_program(world, judged):
+    built = world("moved with receipts", seed=4)
+    wanted = ["commit in store.record", "link in moving.moved", "replace in slips.write_slip", "commit in store.filed"]
+    for crossing in [f"{side} {call}" for call in wanted for side in ("before", "after")]:
+        built.fill(pictures=3, junk=1, copies=1)
+        assert built.killed_at(crossing, seconds=60, whole=True), built.said()
+    for _ in range(4):
+        built.fill(pictures=6, junk=1)
+        built.killed_after(built.random.uniform(3.0, 8.0), whole=True)
+    judged(built, whole=True)
+    assert in_order(built) == []
 
 
 class TestPlantedBugs:
     """The same checks see what they are there to see."""
 
-    def run(self, built):
-        for _ in range(8):
-            built.fill(8)
-            built.killed_at_a_crossing(30)
-        built.finish()
-        return built.verdict()
+    def lives(self, built, *crossings):
+        for crossing in crossings:
+            built.fill(pictures=2, junk=1)
+            built.killed_at(crossing)
+        built.live()
+        return judge(built)
 
-    @pytest.mark.crash
     def test_moving_before_the_commit_loses_files(self, world):
-        assert self.run(world(bug="moves-first", seed=5)).lost
+        built = world(bug="moves-first")
+        assert self.lives(built, "before commit in store.record").lost
+        assert any("before its result was committed" in complaint for complaint in in_order(built))
 
-    @pytest.mark.crash
-    def test_forgetting_what_was_committed_repeats_files(self, world):
-        assert self.run(world(bug="forgets", seed=6)).repeated
+    @pytest.mark.parametrize("name", ["moved", "kept"])
+    def test_forgetting_what_was_committed_repeats_files(self, world, name):
+        built = world(name, bug="forgets")
+        assert self.lives(built, "after commit in store.record").repeated
+
+    @pytest.mark.parametrize(
+        "bug",
+        [
+            name if name == "source-removed-early" else pytest.param(name, marks=pytest.mark.crash)
+            for name in WRONG_ORDERS
+        ],
+    )
+    def test_a_copy_in_a_wrong_order_is_seen(self, world, bug):
+        built = world("moved to another device", bug=bug)
+        built.fill(pictures=1)
+        built.live()
+        found = judge(built)
+        assert (found.lost, found.repeated, found.wrong) == ([], [], [])  # as long as the power stays on
+        assert any("was removed after copy" in complaint for complaint in in_order(built))

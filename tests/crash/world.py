@@ -1,193 +1,222 @@
-"""Files for a daemon that is killed again and again, and what must be true of them in the end."""
+"""Files for a daemon that is killed again and again."""
 
 import json
 import os
 import random
-import re
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import closing, suppress
 from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 
 from tests.conftest import REPOSITORY, png
+from tests.crash.tap import read_journal
 from tests.dicoms import dicom
 
-LEAN = "tests.crash.start"
-WHOLE = "fracture_watch"
+_COLUMNS = "id, source_path, status, code, sha256, filed_path, filed, heatmap_path, model_id"
+_ALONE = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-@dataclass
-class Verdict:
-    """What was found in the end."""
+class Server:
+    """Forks daemons, so that a start costs milliseconds."""
 
-    kills: int = 0
-    files: int = 0
-    lost: list[str] = field(default_factory=list)
-    repeated: list[str] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
-    places: Counter = field(default_factory=Counter)
+    def __init__(self):
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.start", "serve"],
+            cwd=REPOSITORY, env=_ALONE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def ask(self, **order):
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.wait(10)
+
+
+class Forked:
+    """A daemon of the server's."""
+
+    def __init__(self, server, order):
+        self._server = server
+        self.pid = server.ask(**order)
+
+    def wait(self, seconds):
+        return self._server.ask(wait=self.pid, seconds=seconds)
+
+
+class Whole:
+    """The whole program, as a person starts it."""
+
+    def __init__(self, order):
+        environment = {**_ALONE, "CRASH_JOURNAL": order["journal"], "CRASH_AT": order["at"]}
+        with open(order["log"], "ab") as log:  # noqa: PTH123
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.crash.start", "whole", "watch", "--config", order["config"]],
+                cwd=REPOSITORY, env=environment, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self.pid = self._process.pid
+
+    def wait(self, seconds):
+        with suppress(subprocess.TimeoutExpired):
+            return self._process.wait(seconds)
 
 
 class World:
-    """An inbox that is filled, and a daemon over it that dies."""
+    """An inbox that is filled, and daemons over it that die."""
 
-    def __init__(self, folder, config, seed, processed="move", bug=""):
-        self.folder = folder
-        self.config = config
-        self.processed = processed
-        self.bug = bug
+    def __init__(self, server, folder, config, seed, filing, roots, bug=""):
+        self.folder, self.config, self.bug = folder, config, bug
+        self.inbox = folder / "inbox"
+        self.roots = roots
+        self.processed = filing.get("processed", "move")
+        self.receipts = filing.get("receipts", False)
         self.random = random.Random(seed)
         self.contents = {}  # path in the inbox -> content
         self.kills = 0
-        self.places = Counter()
+        self.hits = Counter()  # crossing -> kills there
+        self.nowhere = []
+        self._server = server
+        self._orphans = []
 
-    def fill(self, count):
+    # Files
+
+    def fill(self, pictures=1, junk=1, copies=0):
         """Distinct pictures and DICOM files, copies of earlier ones, and junk, some in folders."""
-        for _ in range(count):
+        for _ in range(pictures):
             number = len(self.contents)
-            kind = self.random.choices(("png", "dicom", "copy", "junk"), (70, 10, 10, 10))[0]
-            if kind == "copy" and self.contents:
-                content = self.random.choice(list(self.contents.values()))
-            elif kind == "dicom":
-                content = dicom(np.full((24, 16), number % 4096, np.uint16), seed=number)
-            elif kind == "junk":
-                content = f"text {number}".encode()
+            kind = self.random.choice(("png", "png", "dicom", "named like a slip"))
+            if kind == "dicom":
+                self._drop(f"{number}.dcm", dicom(np.full((24, 16), number % 4096, np.uint16), seed=number))
+            elif kind == "named like a slip":
+                self._drop(f"{number}.png", png(number, 24, 16))
+                self._drop(f"{number}.png.json", png(number + 100_000, 24, 16))
             else:
-                content = png(number, 24, 16)
-            folder = self.folder / "inbox" / self.random.choice(("", "", "study", "study/series"))
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{number}.bin"
-            temporary = self.folder / "arriving"
-            temporary.write_bytes(content)
-            temporary.rename(path)
-            self.contents[path] = content
+                self._drop(f"é {number}.png", png(number, 24, 16))
+        for _ in range(junk):
+            number = len(self.contents)
+            self._drop(f"{number}.txt", f"text {number}".encode())
+            if self.random.random() < 0.3:
+                self._drop(f"{number}.txt.json", f"text {number} of a slip's name".encode())
+        for _ in range(copies if self.contents else 0):
+            self._drop(f"{len(self.contents)}.copy", self.random.choice(list(self.contents.values())))
 
-    def start(self, crossing, module=LEAN):
-        arguments = ["watch", "--config", self.config] if module == WHOLE else [self.config, str(crossing), self.bug]
-        log = (self.folder / "log").open("ab")
-        with log:
-            return subprocess.Popen(
-                [sys.executable, "-m", module, *arguments], cwd=REPOSITORY, stdout=log, stderr=log,
-                start_new_session=True,
-            )  # fmt: skip
+    def drop_pair(self, number):
+        """Two junk files, one of which has the name of the other's sidecar, in this order or the other."""
+        for name in (f"{number}.txt", f"{number}.txt.json")[:: 1 if number % 2 else -1]:
+            self._drop(name, f"text {name}".encode())
 
-    def killed_at_a_crossing(self, most):
-        """Run until a crossing of a random number; without so many, kill it when there is nothing left to do."""
-        process = self.start(self.random.randint(1, most))
-        deadline = time.monotonic() + 30
-        while process.poll() is None and time.monotonic() < deadline and not self.is_done():
-            time.sleep(0.05)
-        self.kill(process)
+    def _drop(self, name, content):
+        """Renamed in; siblings that are named alike lie in the same folder."""
+        folder = self.inbox / ("", "", "study", "study/series")[int(name.split(".")[0].split(" ")[-1]) % 4]
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / "arriving"
+        temporary.write_bytes(content)
+        self.contents[folder / name] = content
+        temporary.rename(folder / name)
 
-    def killed_after(self, seconds, module=LEAN):
-        process = self.start(0, module)
-        time.sleep(seconds)
-        self.kill(process)
+    # Lives and deaths
 
-    def kill(self, process):
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        status = process.wait()
+    def start(self, at="", whole=False, workers=0):
+        order = {"config": str(self.config), "at": at, "bug": self.bug, "workers": workers}
+        order |= {"journal": str(self.folder / "journal"), "log": str(self.folder / "log")}
+        return Whole(order) if whole else Forked(self._server, order)
+
+    def killed_at(self, crossing, seconds=6.0, **how):
+        """Whether it came to the crossing and died of it; else it is killed when nothing is left to do."""
+        process = self.start(crossing, **how)
+        deadline = time.monotonic() + seconds
+        status = process.wait(0.05)
+        while status is None and time.monotonic() < deadline and not self.is_done():
+            status = process.wait(0.05)
+        if status is None:
+            status = process.wait(0.4)  # what it does when the work is done, such as removing folders
+        self._kill(process, status)
+        reached = status is not None
+        self.hits[crossing.partition("#")[0]] += reached
+        return reached
+
+    def killed_after(self, seconds, **how):
+        process = self.start(**how)
+        self._kill(process, process.wait(seconds))
+
+    def _kill(self, process, status):
+        """What is left of it lives on into the next life, where that is drawn."""
+        if status is None:
+            os.kill(process.pid, signal.SIGKILL)
+            status = process.wait(10)
         assert status == -signal.SIGKILL, (status, self.said())
         self.kills += 1
+        self._orphans.append(process.pid)
+        if self.random.random() < 0.5:
+            self.clear_orphans()
+        self._look_for_everything()
+
+    def clear_orphans(self):
+        while self._orphans:
+            with suppress(ProcessLookupError):
+                os.killpg(self._orphans.pop(), signal.SIGKILL)
+
+    def live(self, until=None, **how):
+        """One life with a good end: it does all there is to do, and is stopped as systemd would."""
+        process = self.start(**how)
+        deadline = time.monotonic() + 60
+        while not (until or self.is_done)():
+            status = process.wait(0.1)
+            assert status is None, (status, self.said())
+            assert time.monotonic() < deadline, (self.left(), self.said())
+        process.wait(0.6)
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait(30) == 0, self.said()
+        self.clear_orphans()
+
+    # What is there
 
     def said(self):
-        return (self.folder / "log").read_text(errors="replace")[-3000:]
+        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")[-3000:]
 
-    def finish(self):
-        """Let it end its work, and stop it as systemd would."""
-        process = self.start(0)
-        deadline = time.monotonic() + 120
-        while not self.is_done():
-            assert process.poll() is None, self.said()
-            assert time.monotonic() < deadline, (self.left(), self.said())
-            time.sleep(0.1)
-        time.sleep(0.5)
-        process.terminate()
-        assert process.wait(30) == 0, self.said()
+    def journal(self):
+        return read_journal(self.folder / "journal")
 
     def left(self):
-        inbox = self.folder / "inbox"
-        return [p for p in inbox.rglob("*") if p.is_file() and not p.name.startswith(".")]
+        return [p for p in self.inbox.rglob("*") if p.is_file() and not p.name.startswith(".")]
 
     def is_done(self):
         if self.processed != "keep":
             return not self.left()
-        return {path for path, *_ in self.rows()} == set(map(str, self.contents))
+        return {row["source_path"] for row in self.rows() if row["filed"]} >= set(map(str, self.contents))
 
-    def rows(self):
+    def rows(self, sql=f"SELECT {_COLUMNS} FROM file ORDER BY id"):
         database = self.folder / "fracture_watch.db"
         if not database.exists():
             return []
         with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-            try:
-                return connection.execute("SELECT source_path, status, sha256, filed_path, code FROM file").fetchall()
-            except sqlite3.OperationalError:  # not migrated yet
-                return []
+            connection.row_factory = sqlite3.Row
+            with suppress(sqlite3.OperationalError):  # not migrated yet
+                return connection.execute(sql).fetchall()
+        return []
 
-    def verdict(self):
-        """Every file has one row and is in one place; every content has one result."""
-        found = Verdict(self.kills, len(self.contents))
-        rows = self.rows()
-        counts = Counter(path for path, *_ in rows)
-        for path, content in self.contents.items():
-            count = counts.pop(str(path), 0)
-            if count > 1:
-                found.repeated.append(f"{path}: {count} rows")
-            if count == 0:
-                found.lost.append(f"{path}: no row")
-            self._look_at(path, content, [row for row in rows if row[0] == str(path)], found)
-        found.wrong += [f"{path}: a row of no file" for path in counts]
-        results = Counter(digest for _, status, digest, *_ in rows if status == "classified")
-        found.repeated += [f"{digest}: {count} results" for digest, count in results.items() if count > 1]
-        found.wrong += self._things_that_must_not_be()
-        found.places = Counter(re.findall(r"killed at (\w+ \w+)", (self.folder / "log").read_text(errors="replace")))
+    def places(self):
+        """How often each content lies somewhere; what is being copied does not count."""
+        found = Counter()
+        for root in (self.inbox, *self.roots):
+            for path in root.rglob("*"):
+                if path.is_file() and path.suffix != ".part":
+                    found[sha256(path.read_bytes()).hexdigest()] += 1
         return found
 
-    def _look_at(self, path, content, rows, found):
-        places = [place for place in self._places(path) if place.is_file() and place.read_bytes() == content]
-        named = [Path(row[3]) for row in rows if row[3]]
-        junk = content.startswith(b"text ")
-        if self.processed == "delete" and not junk:
-            if path.exists():
-                found.wrong.append(f"{path}: is not deleted")
-            return
-        if not any(place.is_file() and place.read_bytes() == content for place in named):
-            (found.wrong if places else found.lost).append(f"{path}: is not at {named}, but at {places}")
-        if self.processed == "move" and path.exists():
-            found.repeated.append(f"{path}: is still in the inbox")
-        for place in named if junk else ():
-            slip = json.loads(place.with_name(f"{place.name}.json").read_text())
-            if (slip["status"], slip["sha256"]) != ("rejected", sha256(content).hexdigest()):
-                found.wrong.append(f"{place}: its sidecar says {slip}")
-
-    def _places(self, path):
-        relative = path.relative_to(self.folder / "inbox")
-        return [path, *(root / relative for root in self.roots())]
-
-    def roots(self):
-        return [self.folder / "processed", self.folder / "quarantine"]
-
-    def _things_that_must_not_be(self):
-        """Unfinished copies, files without a row, a database that is not whole."""
-        named = {row[3] for row in self.rows()}
-        for root in self.roots():
-            for path in root.rglob("*") if root.exists() else ():
-                slip = path.suffix == ".json" and str(path.with_suffix("")) in named
-                if path.is_file() and str(path) not in named and not slip:
-                    yield f"{path}: nothing says why it is there"
-        with closing(sqlite3.connect(self.folder / "fracture_watch.db")) as connection:
-            for pragma in ("integrity_check", "foreign_key_check"):
-                answer = connection.execute(f"PRAGMA {pragma}").fetchall()
-                if answer not in ([("ok",)], []):
-                    yield f"{pragma}: {answer}"
-            if connection.execute("SELECT count(*) FROM file WHERE NOT filed").fetchone()[0]:
-                yield "a row says that its file is not in its place yet"
+    def _look_for_everything(self):
+        """Right after a death, before the next life could mend it, every file is somewhere."""
+        if self.processed == "delete":
+            return  # only rows could tell, and to read them now would recover the database in the daemon's place
+        found = self.places()
+        for digest, count in Counter(sha256(content).hexdigest() for content in self.contents.values()).items():
+            if found[digest] < count:
+                self.nowhere.append(f"{digest}: {found[digest]} of {count} after kill {self.kills}")

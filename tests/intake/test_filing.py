@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import re
@@ -354,3 +355,39 @@ def test_a_copy_that_was_cut_off_in_the_middle_is_made_again(tmp_path, far):
     (far / ".a.dcm.part").write_bytes(b"pix")
     house.filing.file(recorded)
     assert tree(far) == {"a.dcm": b"pixels"}
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_file_that_a_crash_left_beside_a_taken_name_is_found_again(tmp_path, far, elsewhere):
+    quarantine = far if elsewhere else tmp_path / "quarantine"
+    house = House(tmp_path, quarantine_dir=quarantine)
+    content = b"no picture"
+    outcome = Rejected("not_an_image", "send an image", hashlib.sha256(content).hexdigest())
+    recorded = house.commit(house.receive("a.txt", content), outcome)
+    quarantine.mkdir(exist_ok=True)
+    (quarantine / "a.txt").write_bytes(b"another's!")
+    for _ in range(2):  # the second time as after a crash before the database was told
+        assert house.filing.file(recorded) == quarantine / "a-1.txt"
+    assert set(tree(quarantine)) == {"a.txt", "a-1.txt", "a-1.txt.json"}
+    assert (quarantine / "a-1.txt").read_bytes() == content
+
+
+def test_a_sidecar_is_not_taken_for_a_file_of_its_name(house):
+    first, second = house.receive("a.txt"), house.receive("a.txt.json")
+    recorded = [house.commit(source, BAD) for source in (first, second)]
+    places = [house.filing.file(item) for item in recorded]
+    assert places == [house.filing.quarantine_dir / "a.txt", house.filing.quarantine_dir / "a.txt-1.json"]
+    assert [house.filing.file(item) for item in recorded] == places
+
+
+def test_a_file_of_unknown_content_is_found_again_by_its_size_and_time(tmp_path, far):
+    house = House(tmp_path, quarantine_dir=far)
+    recorded = house.commit(house.receive(), Failed("timeout", "decoding took too long", None))
+    assert house.filing.file(recorded) == house.filing.file(recorded) == far / "a.dcm"
+
+
+def test_the_probe_that_a_crash_left_goes_with_the_next(house):
+    house.filing.probe()
+    (house.filing.processed_dir / ".probe.part").write_bytes(b"half")
+    house.filing.probe()
+    assert tree(house.filing.processed_dir) == {}

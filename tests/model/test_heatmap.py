@@ -91,6 +91,14 @@ def test_the_gallery_names_pictures_by_content_and_model(tmp_path):
     assert [p.name for p in (tmp_path / "ab").iterdir()] == [f"{'ab' * 32}-abcd.png"]
 
 
+def test_what_a_crash_left_of_a_picture_goes_with_the_next_attempt(tmp_path):
+    (tmp_path / "ab").mkdir()
+    (tmp_path / "ab" / f".{'ab' * 32}-abcd.png.part").write_bytes(b"half a picture" * 10_000)
+    path = Gallery(Illustrator(Preprocessor()), tmp_path)(*case(Label.FRACTURED))
+    assert Image.open(path).size == (100, 200)
+    assert [p.name for p in (tmp_path / "ab").iterdir()] == [f"{'ab' * 32}-abcd.png"]
+
+
 def test_an_unwritable_gallery_is_a_systemic_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageUnavailable):
