@@ -107,7 +107,10 @@ def start(tmp_path, weights):
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    """Every file but the lock that says who watches the folder."""
+    return sorted(
+        str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.name != ".fracture_watch.lock"
+    )
 
 
 def test_files_dropped_in_every_way_become_rows(start, tmp_path):
