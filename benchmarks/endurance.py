@@ -1,6 +1,6 @@
 """A backlog of many files, a burst into a running watcher, and files that stay: speed, memory, and what is missed.
 
-    python -m benchmarks.endurance --files 100000 --burst 10000
+    python -m benchmarks.endurance --files 100000 --burst 10000 --stay 100000
 
 It measures the intake, so the network is timm's smallest, untrained: what a real one costs is in `make bench`. The
 files are distinct PNGs of 48 x 48 pixels.
@@ -43,12 +43,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=100_000, help="of the backlog")
     parser.add_argument("--burst", type=int, default=10_000, help="files dropped at once into the running watcher")
+    parser.add_argument("--stay", type=int, default=100_000, help="files that stay in the inbox")
     parser.add_argument("--folder", type=Path, help="where to work; by default a temporary folder")
     asked = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {asked.files:,} files")
     with tempfile.TemporaryDirectory(dir=asked.folder) as name:
         backlog(Path(name) / "moved", asked.files, asked.burst)
-        staying(Path(name) / "kept", asked.files)
+        staying(Path(name) / "kept", asked.stay)
 
 
 def backlog(folder: Path, files: int, burst: int) -> None:

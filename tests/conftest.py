@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -85,3 +86,14 @@ def png(seed: int, rows: int = 90, columns: int = 60) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+@pytest.fixture
+def elsewhere():
+    """A folder on another device."""
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shared.stat().st_dev == Path(tempfile.gettempdir()).stat().st_dev:
+        pytest.skip("there is no second file system at /dev/shm")
+    folder = Path(tempfile.mkdtemp(dir=shared))
+    yield folder
+    shutil.rmtree(folder)

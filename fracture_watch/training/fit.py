@@ -50,6 +50,7 @@ class Recipe:
     patience: int = 4  # epochs without a better AUROC on the tune split, where the labels have one
     seed: int = 20
     initial: str | None = None  # sha256 of the weights it goes on from; None: ImageNet's
+    initial_share: float = 0.5  # of them in what is kept (Wortsman et al., CVPR 2022: robust fine-tuning)
 
 
 def fit(

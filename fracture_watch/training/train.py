@@ -81,6 +81,8 @@ def train(  # noqa: PLR0913  by name, one an option of the command
 
     def fitted(learned: Sequence[Example], tune: Sequence[Example], own: Path) -> Network:
         network = fit(learned, tune, recipe, copy.deepcopy(start), own, track, say)
+        if initial:
+            _mix(network, start, recipe.initial_share)
         torch.save(network.body.state_dict(), output)
         return network
 
@@ -124,6 +126,16 @@ def _start(recipe: Recipe, initial: Path | None, say: Callable[[str], None]) -> 
     shown = card.input
     recipe = replace(recipe, architecture=card.architecture, size=shown.size, resize=shown.resize, initial=card.sha256)
     return load_trainable(initial, card), recipe
+
+
+def _mix(network: Network, start: Network, share: float) -> None:
+    """Draw the weights towards those it started from: as good as the two together, at the price of one."""
+    before = start.state_dict()
+    mixed = {
+        name: torch.lerp(value, before[name], share) if value.is_floating_point() else value
+        for name, value in network.state_dict().items()
+    }
+    network.load_state_dict(mixed)
 
 
 def _card(weights: Path, version: str, recipe: Recipe, learned: Sequence[Example]) -> Card:

@@ -1,9 +1,6 @@
 """Worlds to kill daemons in, and the suite's own count at the end of its output."""
 
-import shutil
-import tempfile
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -26,17 +23,6 @@ def server():
     found = Server()
     yield found
     found.close()
-
-
-@pytest.fixture
-def elsewhere():
-    """A folder on another device."""
-    shared = Path("/dev/shm")
-    if not shared.is_dir() or shared.stat().st_dev == Path(tempfile.gettempdir()).stat().st_dev:
-        pytest.skip("there is no second file system at /dev/shm")
-    folder = Path(tempfile.mkdtemp(dir=shared))
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -2,14 +2,20 @@
 
 import os
 
+from tests.crash.tap import START
+
 
 def unsafe(entries, inbox, deletes=False):
     """What was done in the wrong order, in words; ``deletes``: processed files need no other place."""
     seen = _Seen(str(inbox) + os.sep, deletes)
     for entry in entries:
         side, call = entry["crossing"].split(" ")[:2]
-        if side == "after" or (call, side) == ("unlink", "before"):
-            seen.take(side, call, entry["paths"])
+        if entry["crossing"] == START:
+            seen.begin()
+        elif side == "before":
+            seen.expect(call, entry["paths"])
+        elif side == "after":
+            seen.take(call, entry["paths"])
     return seen.complaints
 
 
@@ -19,9 +25,22 @@ class _Seen:
         self._deletes = deletes
         self._committed, self._linked = set(), set()
         self._copies = {}  # source -> the steps of its copy that are done
+        self._begun = None  # the last thing that a life began and did not tell the end of
         self.complaints = []
 
-    def take(self, side, call, paths):
+    def begin(self):
+        """Another life. A death between a step and its entry here leaves the step done, and the next life sees that."""
+        if self._begun and self._begun[0] in ("commit", "link"):
+            self.take(*self._begun)
+        self._begun = None
+
+    def expect(self, call, paths):
+        self._begun = call, paths
+        if call == "unlink":
+            self._removed(paths[0])
+
+    def take(self, call, paths):
+        self._begun = None
         if call == "commit":
             self._committed.update(paths)
         elif call == "link":
@@ -34,8 +53,6 @@ class _Seen:
             self._renamed(*paths[:2])
         elif call == "fsync":
             self._synced(paths[0])
-        elif call == "unlink" and side == "before":
-            self._removed(paths[0])
 
     def _renamed(self, source, target):
         if source.startswith(self._inbox):

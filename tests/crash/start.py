@@ -94,7 +94,7 @@ def watch(order):
         stages = Stages()
         pipeline = Pipeline(decoding, Brightness(card), (), stages.measure)
         daemon = assembly.daemon(settings, Runtime(Brightness(card), pipeline, pipeline, stages, Metrics()), database)
-        daemon._pace = replace(daemon._pace, linger=0.3)  # or no emptied folder would go within a life
+        daemon._pace = replace(daemon._pace, linger=0.1)  # or no emptied folder would go within a life
         daemon.run(stop)
 
 

@@ -14,6 +14,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+START = "start of a life"
 _PROGRAM = "fracture_watch."
 _CALLS = ("link", "unlink", "replace", "rename", "rmdir", "fsync")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -32,6 +33,7 @@ class Tap:
         self._recording = []
 
     def install(self):
+        self._note(START, [], False)
         for name in _CALLS:
             self._around(os, name)
         self._in_copies()
@@ -44,10 +46,13 @@ class Tap:
         name = f"{side} {call} in {_caller()}"
         self._counts[name] += 1
         killed = name == self._deadly and self._counts[name] == self._number
-        entry = {"crossing": name, "paths": [os.fspath(path) for path in paths], "killed": killed}
-        os.write(self._journal, json.dumps(entry).encode() + b"\n")
+        self._note(name, paths, killed)
         if killed:
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def _note(self, name, paths, killed):
+        entry = {"crossing": name, "paths": [os.fspath(path) for path in paths], "killed": killed}
+        os.write(self._journal, json.dumps(entry).encode() + b"\n")
 
     def _around(self, owner, name):
         call = getattr(owner, name)

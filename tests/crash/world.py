@@ -137,7 +137,7 @@ class World:
         while status is None and time.monotonic() < deadline and not self.is_done():
             status = process.wait(0.05)
         if status is None:
-            status = process.wait(0.4)  # what it does when the work is done, such as removing folders
+            status = process.wait(0.8)  # what it does when the work is done, such as removing folders
         self._kill(process, status)
         reached = status is not None
         self.hits[crossing.partition("#")[0]] += reached

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,17 +30,6 @@ def steps_of(monkeypatch, source):
     recording("replace", lambda *_: "replace")
     recording("unlink", lambda path, **_: "unlink source" if Path(path) == source else "unlink")
     yield seen
-
-
-@pytest.fixture
-def elsewhere():
-    """A folder on another file system."""
-    shared = Path("/dev/shm")
-    if not shared.is_dir() or shared.stat().st_dev == Path(tempfile.gettempdir()).stat().st_dev:
-        pytest.skip("there is no second file system at /dev/shm")
-    folder = Path(tempfile.mkdtemp(dir=shared))
-    yield folder
-    shutil.rmtree(folder)
 
 
 def is_safe(steps):

@@ -128,6 +128,10 @@ def test_training_goes_on_from_weights_with_a_card(labelled, trained, tmp_path):
     card = run(labelled, tmp_path / "more.pth", replace(RECIPE, epochs=1), said, initial=trained[0])
     assert card.training["recipe"]["initial"] == trained[1].sha256
     assert float(said[-1].rpartition(" ")[2]) < 0.5  # from ImageNet the first epoch's loss is that of a coin
+    alone = tmp_path / "alone.pth"
+    run(labelled, alone, replace(RECIPE, epochs=1, initial_share=0.0), initial=trained[0])
+    before, fitted, kept = (torch.load(p, weights_only=True) for p in (trained[0], alone, tmp_path / "more.pth"))
+    assert torch.allclose(kept["conv_stem.weight"], (before["conv_stem.weight"] + fitted["conv_stem.weight"]) / 2)
     assert card.metrics["val"]["all"]["auroc"]["value"] > 0.9
 
 
