@@ -13,7 +13,7 @@ from fracture_watch.delivery.metrics import Metrics
 from fracture_watch.errors import TRANSIENT, SystemicError
 from fracture_watch.intake.filing import Filing
 from fracture_watch.intake.folder import Folder
-from fracture_watch.intake.settling import Settled
+from fracture_watch.intake.settling import Settled, is_still_there
 from fracture_watch.records import Failed, Outcome, Recorded, SourceFile, Stalled
 from fracture_watch.results.rows import as_text
 from fracture_watch.results.store import Store
@@ -90,6 +90,7 @@ class Daemon:
         self._metrics = metrics
         self._stages = stages
         self._emptied: dict[Path, float] = {}  # folders that files were taken from, and when
+        self._in_hand: tuple[SourceFile, ...] = ()  # what a fault interrupted
         self._paused: str | None = None
         self._running = False
 
@@ -116,13 +117,12 @@ class Daemon:
         self._store.ping()
         self._filing.probe()
         self._finish_filing()
-        if self._paused is not None:
-            log.info("resumed")
-            self._paused = None
+        # What a fault interrupted shows best whether its cause is gone.
+        self._process(tuple(source for source in self._in_hand if is_still_there(source)))
         with closing(self._folder.watch(stop)) as ticks:
             for settled in ticks:
-                if settled.ready:
-                    self._process(settled)
+                self._resume()  # the inbox can be listed too
+                self._process(settled.ready)
                 self._report_stalled(settled)
                 self._remove_emptied()
 
@@ -133,7 +133,13 @@ class Daemon:
             log.info("finishing the filing of %d files", len(unfiled))
             self._file(unfiled)
 
-    def _process(self, settled: Settled) -> None:
+    def _process(self, ready: tuple[SourceFile, ...]) -> None:
+        self._in_hand = ready
+        if ready:
+            self._classify(ready)
+        self._in_hand = ()
+
+    def _classify(self, ready: tuple[SourceFile, ...]) -> None:
         self._filing.require_room()
         put_off: set[SourceFile] = set()
 
@@ -143,11 +149,11 @@ class Daemon:
                 put_off.add(source)
             return later
 
-        recorded = self._service.process(settled.ready, self._filing.destination, try_later)
+        recorded = self._service.process(ready, self._filing.destination, try_later)
         with self._stages.measure("file"):
             self._file(recorded)
         self._tell(recorded, self._stages.lap())
-        for source in settled.ready:
+        for source in ready:
             if source not in put_off and os.path.lexists(source.path):
                 self._folder.keep(source)
 
@@ -203,6 +209,11 @@ class Daemon:
             detail = f"still growing after {self._pace.give_up:g} s; it is processed when its writer is done"
             log.warning("%s: stalled: %s", printable(source.name), detail)
             self._store.record_stalled(source, Stalled(detail))
+
+    def _resume(self) -> None:
+        if self._paused is not None:
+            log.info("resumed")
+            self._paused = None
 
     def _pause(self, error: SystemicError, stop: threading.Event) -> None:
         if self._paused is None:

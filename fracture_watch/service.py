@@ -10,8 +10,9 @@ from typing import TypeAlias
 from fracture_watch.engine import Engine
 from fracture_watch.errors import Unreadable
 from fracture_watch.intake.filing import Filing
+from fracture_watch.intake.settling import is_still_there
 from fracture_watch.pipeline import Draw, no_picture
-from fracture_watch.records import Failed, Outcome, Recorded, SourceFile
+from fracture_watch.records import Failed, Outcome, Recorded, Rejected, SourceFile
 from fracture_watch.results.database import Database
 from fracture_watch.results.store import Store
 from fracture_watch.results.trail import Quarantined, note_put_back
@@ -71,7 +72,7 @@ class Service:
         entries = [
             (source, outcome, destination(source, outcome))
             for source, outcome in zip(news, outcomes, strict=True)
-            if not _is_gone(source, outcome) and not put_off(source, outcome)
+            if not _is_gone(source, outcome) and not _has_changed(source, outcome) and not put_off(source, outcome)
         ]
         with self._measure("record"):
             return self._store.record(entries)
@@ -110,6 +111,18 @@ def _is_gone(source: SourceFile, outcome: Outcome) -> bool:
     if gone:
         log.warning("%s was taken away before it could be read; nothing is recorded of it", source.name)
     return gone
+
+
+def _has_changed(source: SourceFile, outcome: Outcome) -> bool:
+    """A file that was written while it was read may be refused for being half of what it becomes."""
+    changed = isinstance(outcome, Failed | Rejected) and not is_still_there(source)
+    if changed:
+        log.warning(
+            "%s was written to while it was read (%s); nothing is recorded of that, it is taken up again as it is now",
+            source.name,
+            outcome.code if isinstance(outcome, Failed | Rejected) else outcome.status,
+        )
+    return changed
 
 
 def in_place(source: SourceFile, outcome: Outcome) -> Path:

@@ -48,6 +48,7 @@ def _start(config: Path, *, watching: bool, serving: bool) -> None:
             closing(assembly.open_database(settings)) as database,
             assembly.claimed(settings) if watching else nullcontext(),
         ):
+            database.check()
             watcher = assembly.daemon(settings, running, database) if watching else None
             app = assembly.website(settings, running, database, watcher) if serving else None
             with _served(app, settings):

@@ -30,9 +30,8 @@ def sniff(head: bytes) -> Format:
 
 def may_become(head: bytes) -> bool:
     """Whether a file of unknown format is too short to tell: a writer may have opened it and not written yet."""
-    if len(head) < 132 and not head.strip(b"\0"):  # nothing at all, or the beginning of a DICOM preamble
-        return True
-    return any(magic.startswith(head) for offset, magic, _ in _MAGIC if offset == 0)
+    begun = head.rstrip(b"\0")  # zeros may be room that was set aside; nothing but zeros may become anything
+    return any((bytes(offset) + magic).startswith(begun) for offset, magic, _ in _MAGIC if offset != 8)
 
 
 def _bare_data_set(head: bytes) -> bool:

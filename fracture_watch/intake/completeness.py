@@ -9,6 +9,7 @@ from typing import BinaryIO, NamedTuple
 from pydicom.config import IGNORE
 from pydicom.uid import UID
 
+from fracture_watch.intake.tiff import tiff
 from fracture_watch.records import Format
 
 _MOST_ELEMENTS = 200_000  # a hostile file of tiny elements must not hold up the watcher
@@ -16,6 +17,7 @@ _UNDEFINED = 0xFFFFFFFF
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _VRS = _LONG_VRS | frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _ITEM, _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
+_ZEROS = (0, 0)  # a tag that no file has: the place is there, and its bytes are to come
 _MEDIA_STORAGE_SOP_CLASS, _TRANSFER_SYNTAX = (0x0002, 0x0002), (0x0002, 0x0010)
 _SOP_CLASS, _ROWS = (0x0008, 0x0016), (0x0028, 0x0010)
 _PIXEL_DATA = frozenset({(0x7FE0, 0x0008), (0x7FE0, 0x0009), (0x7FE0, 0x0010)})
@@ -42,6 +44,7 @@ def completeness(path: Path, found: Format) -> Completeness:
         Format.DICOM: _dicom,
         Format.PNG: _png,
         Format.JPEG: _jpeg,
+        Format.TIFF: tiff,
         Format.WEBP: _webp,
         Format.BMP: _bmp,
     }.get(found)
@@ -74,7 +77,7 @@ def _png(file: BinaryIO, size: int) -> bool | None:
     for _ in range(_MOST_ELEMENTS):
         file.seek(position)
         head = file.read(8)
-        if len(head) < 8:
+        if len(head) < 8 or head == bytes(8):  # no chunk is called that: the place is there, and its bytes are to come
             return False
         position += 12 + int.from_bytes(head[:4], "big")
         if head[4:] == b"IEND":
@@ -94,7 +97,7 @@ def _jpeg(file: BinaryIO, size: int) -> bool | None:
         if len(head) < 4:
             return False
         if head[0] != 0xFF:
-            return None
+            return None if any(head) else False
         if head[1] == 0xDA:
             file.seek(max(position, size - 65536))
             return b"\xff\xd9" in file.read()
@@ -156,6 +159,8 @@ def _reaches_pixels(file: BinaryIO, size: int, start: _Start) -> bool | None:
             return position == size and len(levels) == 1 and not pixels_due
         element = _element(file, position, levels[-1], order)
         if element is None:
+            return False
+        if element.tag == _ZEROS:
             return False
         position = element.end_of_header
         if element.tag in (_ITEM_END, _SEQUENCE_END):
@@ -233,7 +238,7 @@ def _pixels_end(file: BinaryIO, pixels: _Element, size: int, order: str) -> bool
         return position + pixels.length <= size
     for _ in range(_MOST_ELEMENTS):
         element = _element(file, position, False, order)
-        if element is None or position >= size:
+        if element is None or position >= size or element.tag == _ZEROS:
             return False
         if element.tag == _SEQUENCE_END:
             return True

@@ -7,14 +7,16 @@ import itertools
 import logging
 import os
 import shutil
+import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from fracture_watch.errors import StorageUnavailable
+from fracture_watch.intake.mounts import Mounts
 from fracture_watch.intake.moving import moved, names
-from fracture_watch.intake.settling import stamp_of
+from fracture_watch.intake.settling import is_still_there, stamp_of
 from fracture_watch.intake.slips import slip_path, write_slip
 from fracture_watch.records import Classified, Duplicate, Outcome, Recorded, SourceFile
 
@@ -46,6 +48,7 @@ class Filing:
     receipts: bool = False
     min_free_bytes: int = 0
     others: tuple[Path, ...] = ()
+    _mounts: Mounts = field(default_factory=Mounts, repr=False, compare=False)
 
     def destination(self, source: SourceFile, outcome: Outcome) -> Path | None:
         """Where the file will go: a free name now, the source's own path to stay, ``None`` to be deleted."""
@@ -74,15 +77,19 @@ class Filing:
         source, target = recorded.source.path, recorded.filed_path
         if target == source:
             return target
+        self._mounts.check(self.inbox)  # else a file that is out of reach would look like one that was taken away
         try:
             if target is not None:
                 target = self._move(recorded, target)
-            elif _is_still_there(recorded.source):
+            elif _holds(source, recorded):
                 source.unlink()
         except OSError as error:
             if error.errno in _FULL:
-                raise StorageUnavailable(f"{source} cannot be filed to {target}: {error.strerror}") from error
-            self.probe()  # if that works, it is this file's own fault, and the others go on
+                raise StorageUnavailable(
+                    f"{source} cannot be filed to {target}: {error.strerror}; make room on that disk"
+                ) from error
+            self.probe()
+            self._require_open_inbox(source, error)  # if that works, it is this file's own fault, and the others go on
             reason = error.strerror or error
             log.error("%s is recorded but cannot be moved, so it stays: %s; check its permissions", source, reason)  # noqa: TRY400
             return source
@@ -126,6 +133,7 @@ class Filing:
         """Raise ``StorageUnavailable`` if files could not be put away: a folder is missing, read-only or full."""
         self.require_room()
         for folder in (self.processed_dir, self.quarantine_dir):
+            self._mounts.check(folder)
             probe = folder / ".probe.part"  # one name, so that the next start removes what a crash left
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +142,10 @@ class Filing:
                     file.flush()
                     os.fsync(file.fileno())
             except OSError as error:
-                raise StorageUnavailable(f"{folder} cannot be written: {error.strerror}") from error
+                raise StorageUnavailable(
+                    f"{folder} cannot be written: {error.strerror}; it must be a folder that this user may write to, "
+                    "with room on its disk"
+                ) from error
             finally:
                 with contextlib.suppress(OSError):
                     probe.unlink()
@@ -142,6 +153,7 @@ class Filing:
     def require_room(self) -> None:
         """Raise ``StorageUnavailable`` before a disk is full, while there is still room to finish what is in hand."""
         for folder in (self.processed_dir, self.quarantine_dir, *self.others):
+            self._mounts.check(folder)
             try:
                 free = shutil.disk_usage(folder).free
             except FileNotFoundError:
@@ -154,11 +166,22 @@ class Filing:
                     f"({self.min_free_bytes >> 20}); make room, for one with `fracture-watch prune`"
                 )
 
+    def _require_open_inbox(self, source: Path, error: OSError) -> None:
+        """Raise ``StorageUnavailable`` where nothing can be taken out of the inbox, unless nothing has to be."""
+        if self.processed == "keep" or (source.parent != self.inbox and error.errno != errno.EROFS):
+            return
+        effective = os.access in os.supports_effective_ids
+        if not os.access(source.parent, os.W_OK | os.X_OK, effective_ids=effective):
+            raise StorageUnavailable(
+                f"files cannot be taken out of {source.parent}: {error.strerror}; make it writable for this user, or "
+                "set filing.processed to keep"
+            ) from error
+
     def _move(self, recorded: Recorded, target: Path) -> Path | None:
         source = recorded.source.path
         processed = isinstance(recorded.outcome, Classified | Duplicate)
         place: Path | None
-        if _is_still_there(recorded.source):
+        if _holds(source, recorded):
             target.parent.mkdir(parents=True, exist_ok=True)
             place = next(name for name in names(target) if not os.path.lexists(slip_path(name)) and moved(source, name))
         else:  # it was moved before a crash, or somebody took it away
@@ -168,13 +191,22 @@ class Filing:
         return place
 
 
-def _is_still_there(source: SourceFile) -> bool:
-    """Whether the path still holds the file that was processed, and not a later one of the same name."""
+def _holds(path: Path, recorded: Recorded) -> bool:
+    """Whether ``path`` still holds the file that was processed, and not a later one of the same name.
+
+    Many senders set a file's time after they closed it: then its content tells.
+    """
+    source, sha256 = recorded.source, recorded.outcome.sha256
+    if is_still_there(source):
+        return True
     try:
-        facts = source.path.lstat()
+        facts = path.lstat()
+        if stamp_of(facts)[::2] != (source.size, source.inode) or not stat.S_ISREG(facts.st_mode) or sha256 is None:
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
     except FileNotFoundError:
         return False
-    return stamp_of(facts) == (source.size, source.modified_ns, source.inode)
 
 
 def _taken(target: Path) -> Iterator[Path]:

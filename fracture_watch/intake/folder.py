@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fracture_watch.errors import StorageUnavailable
 from fracture_watch.intake.events import Hints, events
+from fracture_watch.intake.mounts import Mounts
 from fracture_watch.intake.settling import Settled, Settling, stamp_of
 from fracture_watch.records import SourceFile, now
 
@@ -64,7 +65,10 @@ class Tree:
                 entries = os.scandir(folder)
             except OSError as error:
                 if folder == self.root:
-                    raise StorageUnavailable(f"the folder {folder} cannot be listed: {error.strerror}") from error
+                    raise StorageUnavailable(
+                        f"the folder {folder} cannot be listed: {error.strerror}; see that it is there, mounted and "
+                        "open to this user"
+                    ) from error
                 log.warning("%s cannot be listed: %s", folder, error.strerror)
                 continue
             with entries:
@@ -116,6 +120,7 @@ class Folder:
         self._rescan_seconds = rescan_seconds
         self._polling = polling
         self._batch_size = batch_size
+        self._mounts = Mounts()
         self._hints = Hints()
         self._kept: dict[Path, SourceFile] = {}
         self._listing: _Listing | None = None
@@ -173,10 +178,14 @@ class Folder:
                     stop.wait(_TICK_SECONDS)
 
     def _root_identity(self) -> tuple[int, int]:
+        root = self._tree.root
         try:
-            facts = self._tree.root.stat()
+            facts = root.stat()
         except OSError as error:
-            raise StorageUnavailable(f"{self._tree.root} cannot be looked at: {error.strerror}") from error
+            raise StorageUnavailable(
+                f"{root} cannot be looked at: {error.strerror}; see that it is there, mounted and open to this user"
+            ) from error
+        self._mounts.check(root)
         return facts.st_dev, facts.st_ino
 
     def _start_events(self, watched: ExitStack) -> None:

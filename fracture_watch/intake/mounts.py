@@ -1,7 +1,13 @@
-"""Which file system a path lies on: network mounts send no events and do not lock reliably."""
+"""Which file system a path lies on, and whether it is still mounted.
 
+Network mounts send no events and do not lock reliably.
+"""
+
+import os
 import re
 from pathlib import Path
+
+from fracture_watch.errors import StorageUnavailable
 
 NETWORK = frozenset(
     "nfs nfs4 cifs smb3 smbfs afs ceph glusterfs lustre 9p fuse.sshfs fuse.s3fs fuse.rclone fuse.glusterfs "
@@ -24,3 +30,22 @@ def network_type(path: Path, mountinfo: Path = _MOUNTINFO) -> str | None:
         if target.is_relative_to(point) and len(point.parts) >= best:  # later mounts cover earlier ones
             best, kind = len(point.parts), right.split(" ")[0]
     return kind if kind in NETWORK else None
+
+
+class Mounts:
+    """Remembers which folders were mount points: without its mount, such a folder is another one of the same name.
+
+    What is looked for below it is not lost, and what is written there is hidden once the mount is back.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[Path] = set()
+
+    def check(self, folder: Path) -> None:
+        """Raise ``StorageUnavailable`` if ``folder`` was a mount point at an earlier call and is none now."""
+        if os.path.ismount(folder):
+            self._seen.add(folder)
+        elif folder in self._seen:
+            raise StorageUnavailable(
+                f"nothing is mounted on {folder} any more; mount it again, or start again if it is to be a plain folder"
+            )

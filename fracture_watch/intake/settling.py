@@ -84,6 +84,8 @@ class Settling:
             return
         if known.stamp != stamp:
             known.stamp, known.stable_since, known.completeness, known.closed = stamp, time_now, None, False
+        if closed and known.completeness is Completeness.INCOMPLETE:
+            known.completeness = None  # bytes can come without a new size or time, as through a memory map
         known.closed |= closed
 
     def postpone(self, source: SourceFile, seconds: float) -> None:
@@ -146,6 +148,15 @@ class Settling:
         if not quiet:
             return False
         return sighting.completeness is Completeness.UNKNOWN or time_now - sighting.first >= self._give_up
+
+
+def is_still_there(source: SourceFile) -> bool:
+    """Whether the path still holds the file that was handed out, untouched, and not a later one of the same name."""
+    try:
+        facts = source.path.lstat()
+    except OSError:
+        return False
+    return stamp_of(facts) == (source.size, source.modified_ns, source.inode)
 
 
 def stamp_of(facts: os.stat_result) -> Stamp:

@@ -1,9 +1,12 @@
 """Opening the database: pragmas, real transactions, migrations with a backup first."""
 
 import logging
+import os
 import sqlite3
+import sys
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,18 @@ from fracture_watch.errors import DatabaseUnavailable, InvalidSettings
 log = logging.getLogger(__name__)
 _BUSY_MILLISECONDS = 30_000
 CHUNK = 500  # SQLite bounds the number of parameters of one statement
+_NOWHERE = (0, 0)
+_REVISION = "SELECT version_num FROM alembic_version"
+_ADVICE = {  # what SQLite says -> what to do
+    "locked": "another program has it locked, such as an SQLite browser with unsaved changes: end that",
+    "malformed": "it is damaged: stop, keep a copy of it, and restore a backup",
+    "not a database": "it is damaged or something else: keep a copy of it, and restore a backup",
+    "full": "make room on its disk",
+    "readonly": "make it and its folder writable for this user",
+    "read-only": "make it and its folder writable for this user",
+    "unable to open": "see that it and its folder are there and open to this user",
+    "disk I/O error": "see that its disk is sound, mounted and has room",
+}
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
 
@@ -43,36 +58,105 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
         self._engine = create_engine(self.url)
+        self._head = ""
+        self._following = threading.Lock()
+        self._held = ExitStack()
         if self._engine.dialect.name == "sqlite":
             _use_real_transactions(self._engine)
+            event.listen(self._engine, "do_connect", self._without_creating)
         self._migrate()
-        self._identity = self._file_identity()
+        self._hold()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection that sees one consistent state."""
-        with _named(self.url.render_as_string()), self._engine.connect() as connection:
-            yield connection
+        with self._afresh_after_faults():
+            self._follow()
+            with self._engine.connect() as connection:
+                yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that holds the write lock from its start, and commits at its end."""
-        with (
-            _named(self.url.render_as_string()),
-            self._engine.connect().execution_options(fracture_watch_writes=True) as connection,
-            connection.begin(),
-        ):
-            yield connection
-            # SQLite goes on writing into a deleted file; what it says is committed would be gone with the process.
-            if self._identity is not None and self._file_identity() != self._identity:
-                raise DatabaseUnavailable(
-                    f"the database {self.url.database} was removed or replaced while in use; put it back, or stop and "
-                    "start again for a new one"
-                )
+        with self._afresh_after_faults():
+            self._follow()
+            options = {"fracture_watch_writes": True}
+            with self._engine.connect().execution_options(**options) as connection, connection.begin():
+                yield connection
+                # SQLite goes on writing into a deleted file; what it says is committed would be gone with the process.
+                if self._identity is not None and self._file_identity() != self._identity:
+                    raise DatabaseUnavailable(self._missed("was removed or replaced while in use"))
+
+    def check(self) -> None:
+        """Read all of it once.
+
+        Raises
+        ------
+        DatabaseUnavailable
+            If it is damaged.
+        """
+        if self._engine.dialect.name == "sqlite" and self.url.database:
+            look_at(Path(self.url.database))
 
     def close(self) -> None:
         """Give the connections back."""
         self._engine.dispose()
+        self._held.close()
+
+    @contextmanager
+    def _afresh_after_faults(self) -> Iterator[None]:
+        """Whatever the cause, no connection from before is used again: it may remember pages that are others now."""
+        try:
+            with _named(self.url.database or self.url.render_as_string()):
+                yield
+        except DatabaseUnavailable:
+            self._engine.dispose()
+            raise
+
+    def _follow(self) -> None:
+        """Go on with the file that was put in the place of the one in use, if it is a database of this schema."""
+        with self._following:
+            found = self._file_identity()
+            if self._identity in (None, found):
+                return
+            self._engine.dispose()
+            path = Path(str(self.url.database))
+            if found == _NOWHERE:
+                raise DatabaseUnavailable(self._missed(_why_out_of_reach(path)))
+            other = Path(f"{path}-wal")
+            if other.exists() and other.stat().st_size:  # opened with it, SQLite would mix the two
+                raise DatabaseUnavailable(
+                    f"the database {path} was replaced while in use, and {other.name} beside it is of the one before; "
+                    f"put it back: work goes on by itself. If what is there is a backup, remove {other.name} and "
+                    f"{path.name}-shm"
+                )
+            try:
+                summary = look_at(path, self._head)
+            except DatabaseUnavailable as error:
+                raise DatabaseUnavailable(self._missed(f"was replaced while in use ({error})")) from error
+            log.warning("the database %s was replaced; going on with what is there now: %s", path, summary)
+            self._hold()
+
+    def _hold(self) -> None:
+        """Remember which file it is, and keep its inode from being given to another one, should it be removed."""
+        self._identity = self._file_identity()
+        self._held.close()
+        if self._identity not in (None, _NOWHERE) and sys.platform == "linux":
+            # O_PATH: closing any other handle on the file would drop SQLite's locks.
+            handle = os.open(str(self.url.database), os.O_PATH | os.O_CLOEXEC)
+            self._held.callback(os.close, handle)
+
+    def _missed(self, what: str) -> str:
+        return (
+            f"the database {self.url.database} {what}; put it back, or a backup in its place: work goes on by itself. "
+            f"To begin an empty one, stop, remove it and {self.url.database}.lock, and start again"
+        )
+
+    def _without_creating(self, _dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
+        """Once it is open, SQLite's habit of making an empty file in place of a missing one would hide the loss."""
+        if self._identity is not None and self.url.database:
+            arguments[0] = f"{Path(self.url.database).absolute().as_uri()}?mode=rw"
+            options["uri"] = True
 
     _identity: tuple[int, int] | None = None  # of the SQLite file, once it is migrated
 
@@ -82,19 +166,20 @@ class Database:
         try:
             facts = Path(self.url.database).stat()
         except OSError:
-            return 0, 0
+            return _NOWHERE
         return facts.st_dev, facts.st_ino
 
     def _migrate(self) -> None:
         config = alembic.config.Config()
         config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         scripts = ScriptDirectory.from_config(config)
+        self._head = scripts.get_current_head() or ""
         with self.reading() as connection:
             revision = MigrationContext.configure(connection).get_current_revision()
             foreign = revision is None and bool(inspect(connection).get_table_names())
         if foreign:
             raise InvalidSettings(f"{self.url.render_as_string()} is not a fracture_watch database; name another one")
-        if revision == scripts.get_current_head():
+        if revision == self._head:
             return
         if revision is not None and revision not in {script.revision for script in scripts.walk_revisions()}:
             raise InvalidSettings(
@@ -120,8 +205,8 @@ class Database:
         log.warning("the database is migrated from schema %s; a copy of the old one is %s", revision, copy)
 
 
-def look_at(path: Path) -> str:
-    """What an SQLite file holds, without changing it.
+def look_at(path: Path, revision: str | None = None) -> str:
+    """What an SQLite file holds, without changing it; ``revision``: the schema that it must have.
 
     Raises
     ------
@@ -131,9 +216,21 @@ def look_at(path: Path) -> str:
     with _named(str(path)), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         ((verdict,),) = connection.execute("PRAGMA quick_check(1)")
         if verdict != "ok":
-            raise DatabaseUnavailable(f"the database {path} is damaged ({verdict}); restore a backup of it")
+            raise DatabaseUnavailable(f"the database {path} is damaged ({verdict}); keep a copy, and restore a backup")
+        if revision is not None and connection.execute(_REVISION).fetchall() != [(revision,)]:
+            raise DatabaseUnavailable(f"the database {path} has not the schema {revision}")
         ((count,),) = connection.execute("SELECT count(*) FROM file")
     return f"sound, {count:,} files recorded"
+
+
+def _why_out_of_reach(path: Path) -> str:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return "was removed while in use"
+    except OSError as error:
+        return f"is out of reach ({error.strerror})"
+    return "was away for a moment"
 
 
 def chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -171,5 +268,6 @@ def _named(url: str) -> Iterator[None]:
         cause = error.orig if isinstance(error, DBAPIError) else error
         faults = ("OperationalError", "DatabaseError", "InterfaceError")
         if isinstance(error, DatabaseError | sqlite3.Error) and type(cause).__name__ in faults:
-            raise DatabaseUnavailable(f"the database {url} cannot be used: {cause}") from error
+            advice = next((f"; {advice}" for said, advice in _ADVICE.items() if said in str(cause)), "")
+            raise DatabaseUnavailable(f"the database {url} cannot be used: {cause}{advice}") from error
         raise

@@ -13,9 +13,8 @@ from fracture_watch import assembly
 from fracture_watch.config import load_settings
 from fracture_watch.results import database as database_room
 from tests.conftest import png, write_config
-from tests.test_daemon import built, drop, files, rows, runtime, until, working
+from tests.test_daemon import built, drop, files, rows, until, working
 
-__all__ = ["runtime"]  # one model and worker pool for all tests here
 ROOT = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="only root on Linux mounts file systems and changes users"
 )

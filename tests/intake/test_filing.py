@@ -262,7 +262,7 @@ def test_what_cannot_be_filed_stays_in_the_inbox(house, tmp_path):
     (tmp_path / "processed").write_text("a file where the folder should be")
     with pytest.raises(StorageUnavailable) as caught:
         house.file(source, GOOD)
-    assert caught.value.detail == f"{tmp_path}/processed cannot be written: File exists"
+    assert caught.value.detail.startswith(f"{tmp_path}/processed cannot be written: File exists; it must be a folder")
     assert caught.value.retry is Retry.SYSTEMIC
     assert source.path.read_bytes() == b"pixels"
 
@@ -276,7 +276,7 @@ def test_a_probe_tells_of_a_folder_that_cannot_be_written(house, tmp_path):
     (tmp_path / "quarantine").write_text("a file where the folder should be")
     with pytest.raises(StorageUnavailable) as caught:
         house.filing.probe()
-    assert caught.value.detail == f"{tmp_path}/quarantine cannot be written: File exists"
+    assert caught.value.detail.startswith(f"{tmp_path}/quarantine cannot be written: File exists; it must be a folder")
 
 
 @pytest.fixture
