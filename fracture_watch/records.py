@@ -258,4 +258,9 @@ class Recorded:
 
 def now() -> str:
     """The time as the database and every export write it: UTC, ISO 8601, microseconds."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return as_utc(datetime.datetime.now(datetime.UTC))
+
+
+def as_utc(time: datetime.datetime) -> str:
+    """A time with an offset, written like ``now``."""
+    return time.astimezone(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

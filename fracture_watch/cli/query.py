@@ -77,6 +77,7 @@ def _utc(option: str, text: str | None) -> str | None:
     from datetime import UTC, datetime
 
     from fracture_watch.errors import WrongUse
+    from fracture_watch.records import as_utc
 
     if text is None:
         return None
@@ -87,7 +88,7 @@ def _utc(option: str, text: str | None) -> str | None:
             f"--{option} {text}: is no ISO 8601 date or time, such as 2026-01-31 or 2026-01-31T08:00"
         ) from error
     aware = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return aware.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return as_utc(aware)
 
 
 def _write(rows: Iterable[dict[str, Any]], form: Format, out: IO[str]) -> None:

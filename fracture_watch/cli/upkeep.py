@@ -121,12 +121,13 @@ def _before(age: str) -> str:
     from datetime import UTC, datetime, timedelta
 
     from fracture_watch.errors import WrongUse
+    from fracture_watch.records import as_utc
 
     found = re.fullmatch(r"(\d{1,6})([hdw])", age.strip())
     if not found:
         raise WrongUse(f"--older-than {age}: is no age such as 90d, 12h or 8w")
     hours = int(found[1]) * {"h": 1, "d": 24, "w": 168}[found[2]]
-    return (datetime.now(UTC) - timedelta(hours=hours)).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return as_utc(datetime.now(UTC) - timedelta(hours=hours))
 
 
 def _finish(counts: dict[str, Any], as_json: bool) -> None:

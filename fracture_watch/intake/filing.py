@@ -203,8 +203,7 @@ def _holds(path: Path, recorded: Recorded) -> bool:
         facts = path.lstat()
         if stamp_of(facts)[::2] != (source.size, source.inode) or not stat.S_ISREG(facts.st_mode) or sha256 is None:
             return False
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        return _digest(path) == sha256
     except FileNotFoundError:
         return False
 
@@ -225,10 +224,14 @@ def _is_what_was_moved(name: Path, recorded: Recorded) -> bool:
             return False
         if sha256 is None:
             return abs(stamp[1] - source.modified_ns) <= _COARSE_NS
-        with name.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        return _digest(name) == sha256
     except FileNotFoundError:
         return False
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _below(root: Path, relative: Path) -> Path:
