@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from fracture_watch.errors import StorageUnavailable
-from fracture_watch.model.preprocess import Preprocessor
+from fracture_watch.model.preprocess import Preprocessor, thumbnail
 from fracture_watch.records import Label, Pixels, Prediction, Prepared
 
 Which = Literal["positives", "all", "none"]
@@ -81,6 +81,20 @@ def png(pixels: Pixels) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
+
+
+def plain(pixels: Pixels, side: int | None) -> bytes:
+    """The radiograph as a PNG file, its long side at most ``side`` pixels."""
+    return png(_shrunk(pixels, side))
+
+
+def painted(pixels: Pixels, side: int | None, evidence: NDArray[np.float32], preprocessor: Preprocessor) -> bytes:
+    """Like ``plain``, under the evidence for *fractured*."""
+    return png(overlay(_shrunk(pixels, side), evidence, preprocessor))
+
+
+def _shrunk(pixels: Pixels, side: int | None) -> Pixels:
+    return pixels if side is None else thumbnail(pixels, side)
 
 
 def data_url(content: bytes, kind: str = "image/png") -> str:
