@@ -5,16 +5,24 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from flask import Flask, Request, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from fracture_watch.errors import SystemicError
 from fracture_watch.records import LOOPBACK
 from fracture_watch.web.api import api
 from fracture_watch.web.pages import pages
 from fracture_watch.web.site import Site, problem
+from fracture_watch.web.tracing import request_id, trace_requests
 
 _OPEN = ("/healthz", "/readyz")  # probes carry no token
-_CODES = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
+_CODES = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    503: "busy",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,8 @@ def create_app(site: Site, access: Access) -> Flask:
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = access.max_upload_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.merge_slashes = False  # a study's UID may hold anything; nothing is answered with a redirect
+    trace_requests(app)
     app.register_blueprint(api(site))
     app.register_blueprint(pages(site))
 
@@ -45,7 +55,11 @@ def create_app(site: Site, access: Access) -> Flask:
         if status == 413:
             limit = access.max_upload_bytes >> 20
             return problem(413, "too_large", f"the upload is larger than {limit} MiB (web.max_upload_mb)")
-        return problem(status, _CODES.get(status, "http_error"), str(error.description))
+        response, _ = problem(status, _CODES.get(status, "http_error"), _detail(error))
+        for name, value in error.get_headers():  # Allow, Retry-After
+            if name not in ("Content-Type", "Content-Length"):
+                response.headers[name] = value
+        return response, status
 
     @app.errorhandler(SystemicError)
     def _unavailable(error: SystemicError) -> tuple[Response, int]:
@@ -55,8 +69,8 @@ def create_app(site: Site, access: Access) -> Flask:
 
     @app.errorhandler(Exception)
     def _internal(error: Exception) -> tuple[Response, int]:
-        app.logger.exception("internal error", exc_info=error)
-        return problem(500, "internal", "an internal error; the log has the details")
+        app.logger.exception("internal error (request %s)", request_id(), exc_info=error)
+        return problem(500, "internal", f"an internal error; the log has the details under request {request_id()}")
 
     @app.after_request
     def _headers(response: Response) -> Response:
@@ -70,6 +84,15 @@ def create_app(site: Site, access: Access) -> Flask:
         return response
 
     return app
+
+
+def _detail(error: HTTPException) -> str:
+    """What was said where it was raised; else what to do about it."""
+    if error.description != type(error).description:
+        return str(error.description)
+    if isinstance(error, MethodNotAllowed):
+        return f"{request.method} is not for this route; there are {', '.join(sorted(error.valid_methods or ()))}"
+    return "there is no such route; /openapi.json lists them" if isinstance(error, NotFound) else str(error.description)
 
 
 def _refusal(asked: Request, access: Access) -> tuple[int, str, str] | None:

@@ -7,17 +7,17 @@ from typing import Any
 from flask import Blueprint
 
 from fracture_watch import __version__
+from fracture_watch.errors import InvalidCursor
 from fracture_watch.results import queries
 from fracture_watch.results.queries import Filter, StudyFilter
 from fracture_watch.web.answering import Answer, answered
 from fracture_watch.web.asking import PageQuestion, Question, ResultsQuestion, asked
 from fracture_watch.web.site import Site, problem
 
-LARGEST_ID = 2**63 - 1
-
 
 def add_lists(blueprint: Blueprint, site: Site) -> None:
     """``/api/results``, ``/api/studies`` and ``/api/status``."""
+    blueprint.register_error_handler(InvalidCursor, _wrong_cursor)
 
     @blueprint.get("/api/results")
     def results() -> Answer:
@@ -25,11 +25,11 @@ def add_lists(blueprint: Blueprint, site: Site) -> None:
         found = queries.page(site.database, Filter(**_filter(wanted)), wanted.cursor, wanted.limit)
         return answered({"results": list(map(_shown, found.rows)), "next_cursor": found.next_cursor})
 
-    @blueprint.get(f"/api/results/<int(max={LARGEST_ID}):number>")
-    def result(number: int) -> Answer:
+    @blueprint.get("/api/results/<int:id>")
+    def result(id: int) -> Answer:  # noqa: A002  the name in the route
         asked(Question)
-        row = queries.one(site.database, number)
-        return no_result(number) if row is None else answered(_shown(row))
+        row = queries.one(site.database, id)
+        return no_result(id) if row is None else answered(_shown(row))
 
     @blueprint.get("/api/studies")
     def studies() -> Answer:
@@ -61,6 +61,10 @@ def add_lists(blueprint: Blueprint, site: Site) -> None:
 def no_result(number: int) -> Answer:
     """Nothing, or nothing any more, has this number."""
     return problem(404, "not_found", f"there is no result {number}; it may have been removed by prune")
+
+
+def _wrong_cursor(error: InvalidCursor) -> Answer:
+    return problem(400, error.code, error.detail)
 
 
 def _filter(wanted: PageQuestion) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from fracture_watch.results import queries
 from fracture_watch.results.rows import as_path
 from fracture_watch.web.answering import PRIVATE, Answer
 from fracture_watch.web.asking import PictureQuestion, asked
-from fracture_watch.web.lists import LARGEST_ID, no_result
+from fracture_watch.web.lists import no_result
 from fracture_watch.web.predictions import refused
 from fracture_watch.web.site import Site, problem
 from fracture_watch.web.slots import Slots
@@ -54,6 +54,8 @@ class Kept:
 
     def put(self, tag: str, picture: bytes) -> None:
         """Keep a picture; the ones that nobody asked for longest make room."""
+        if len(picture) > self._capacity:
+            return
         with self._lock:
             self._size += len(picture) - len(self._pictures.pop(tag, b""))
             self._pictures[tag] = picture
@@ -63,6 +65,8 @@ class Kept:
 
 def add_pictures(blueprint: Blueprint, site: Site) -> None:
     """``image.png`` and ``heatmap.png`` of every result whose file is still there."""
+    blueprint.register_error_handler(FileFailed, _refused)
+    blueprint.register_error_handler(FileRejected, _refused)
     slots, kept = Slots(_AT_ONCE, "pictures"), Kept(_KEPT)
 
     def shown(number: int, wish: Callable[[Site, dict[str, Any], int | None], Wish]) -> Answer:
@@ -88,15 +92,10 @@ def add_pictures(blueprint: Blueprint, site: Site) -> None:
             kept.put(wanted.tag, picture)
         return _tagged(Response(picture, mimetype="image/png"), wanted)
 
-    def answer(number: int, wish: Callable[[Site, dict[str, Any], int | None], Wish]) -> Answer:
-        try:
-            return shown(number, wish)
-        except (FileFailed, FileRejected) as error:
-            return refused(error.code, error.detail)
-
-    rule = f"/api/files/<int(max={LARGEST_ID}):number>"
-    blueprint.add_url_rule(f"{rule}/image.png", "image", lambda number: answer(number, _image))
-    blueprint.add_url_rule(f"{rule}/heatmap.png", "heatmap", lambda number: answer(number, _heatmap))
+    rule = "/api/files/<int:id>"
+    # `id` is the name in the route.
+    blueprint.add_url_rule(f"{rule}/image.png", "image", lambda **route: shown(route["id"], _image))
+    blueprint.add_url_rule(f"{rule}/heatmap.png", "heatmap", lambda **route: shown(route["id"], _heatmap))
 
 
 def _image(site: Site, row: dict[str, Any], side: int | None) -> Wish:
@@ -140,6 +139,10 @@ def _tagged(response: Response, wanted: Wish) -> Response:
     response.set_etag(wanted.tag)
     response.headers["Cache-Control"] = PRIVATE
     return response
+
+
+def _refused(error: FileFailed | FileRejected) -> Answer:
+    return refused(error.code, error.detail)
 
 
 def _gone(number: int) -> Answer:

@@ -41,7 +41,7 @@ def add_predictions(blueprint: Blueprint, site: Site) -> None:
         if not uploads:
             return _no_file()
         if len(uploads) > MOST_FILES:
-            return problem(413, "too_many_files", f"{len(uploads)} files; send at most {MOST_FILES} in one request")
+            return problem(400, "too_many_files", f"{len(uploads)} files; send at most {MOST_FILES} in one request")
         answers: list[dict[str, Any]] = []
         with slots.taken():
             for batch in batches(uploads, _TOGETHER):

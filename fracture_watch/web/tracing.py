@@ -31,7 +31,7 @@ def trace_requests(app: Flask) -> None:
     def _end(response: Response) -> Response:
         response.headers["X-Request-ID"] = request_id()
         # The route, not the path: a path may name a study, and a query string a patient.
-        route = request.url_rule.rule if request.url_rule else "(no such route)"
+        route = request.url_rule.rule if request.url_rule else "(no route)"
         milliseconds = (time.perf_counter() - g.pop("began", time.perf_counter())) * 1000
         level = logging.DEBUG if route in _ROUTINE else logging.INFO
         facts = {"request": request_id(), "route": route, "method": request.method, "status": response.status_code}
