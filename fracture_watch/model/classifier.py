@@ -16,6 +16,7 @@ from fracture_watch.model.weights import Network
 from fracture_watch.records import Label, Pixels, Prediction, Prepared, Radiograph
 
 _FRACTURED, _NOT_FRACTURED = 0, 1
+_SHORT = 8  # images of one pass where somebody urgent may have to wait for it; passes of 16 are some 3 % cheaper
 
 
 class Classifier:
@@ -90,7 +91,8 @@ class Classifier:
     def _looked(self, images: Tensor, urgent: bool = False) -> tuple[Logits, NDArray[np.float32]]:
         """Logits of *fractured*, shape (n,), and its activation maps, shape (n, h, w), a batch at a time."""
         parts = []
-        for chunk in images.split(self._batch_size):
+        on_call = self._turns.contested and self._device.type == "cpu"
+        for chunk in images.split(min(self._batch_size, _SHORT) if on_call else self._batch_size):
             with self._turns.turn(urgent=urgent), torch.inference_mode():
                 parts.append(self._forward(chunk))
         return np.concatenate([logit for logit, _ in parts]), np.concatenate([evidence for _, evidence in parts])

@@ -9,9 +9,16 @@ PATIENCE = 32  # urgent turns in a row, until what waits behind them gets one: a
 
 
 class Turns:
-    """A lock with two queues. The urgent one goes first; each is served in order of arrival."""
+    """A lock with two queues. The urgent one goes first; each is served in order of arrival.
+
+    Attributes
+    ----------
+    contested : bool
+        Whether anybody was ever urgent.
+    """
 
     def __init__(self) -> None:
+        self.contested = False
         self._changed = threading.Condition()
         self._taken = False
         self._urgent: deque[object] = deque()
@@ -23,6 +30,7 @@ class Turns:
         """Wait for a turn, and hold it."""
         ticket, queue = object(), self._urgent if urgent else self._patient
         with self._changed:
+            self.contested = self.contested or urgent
             queue.append(ticket)
             self._changed.wait_for(lambda: not self._taken and self._next() is ticket)
             queue.popleft()
