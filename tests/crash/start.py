@@ -75,7 +75,6 @@ def watch(order):
     from fracture_watch.model.card import Card
     from fracture_watch.model.preprocess import thumbnail
     from fracture_watch.pipeline import Pipeline
-    from fracture_watch.stages import Stages
     from tests.crash.planted import BUGS
 
     stop = threading.Event()
@@ -91,9 +90,8 @@ def watch(order):
         closing(assembly.open_database(settings)) as database,
         assembly.claimed(settings),
     ):
-        stages = Stages()
-        pipeline = Pipeline(decoding, Brightness(card), (), stages.measure)
-        daemon = assembly.daemon(settings, Runtime(Brightness(card), pipeline, pipeline, stages, Metrics()), database)
+        pipeline = Pipeline(decoding, Brightness(card))
+        daemon = assembly.daemon(settings, Runtime(Brightness(card), pipeline, pipeline, Metrics()), database)
         daemon._pace = replace(daemon._pace, linger=0.1)  # or no emptied folder would go within a life
         daemon.run(stop)
 
