@@ -43,13 +43,13 @@ def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]
     """
     from fracture_watch.delivery.metrics import Metrics
     from fracture_watch.imaging.workers import Plan, WorkerPool
-    from fracture_watch.model.preprocess import thumbnail
+    from fracture_watch.model.preprocess import Small
 
     # Decoding workers and torch share the cores: threads that spin while they wait would slow both many times over.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _keep_freed_memory()
     imaging, classifier = settings.imaging, load_model(settings)
-    plan = Plan(classifier.card.preprocessor, thumbnail, limits(settings), _scope(settings))
+    plan = Plan(Small(classifier.card.preprocessor), limits(settings), _scope(settings))
     # torch is the reference; a result that something else computed says so.
     notes = () if settings.model.runtime == "torch" else (f"runtime {settings.model.runtime}",)
     count = workers or imaging.workers or cores()

@@ -73,7 +73,7 @@ def watch(order):
     from fracture_watch.imaging.limits import Scope
     from fracture_watch.imaging.workers import Plan
     from fracture_watch.model.card import Card
-    from fracture_watch.model.preprocess import thumbnail
+    from fracture_watch.model.preprocess import Small
     from fracture_watch.pipeline import Pipeline
     from tests.crash.planted import BUGS
 
@@ -84,7 +84,7 @@ def watch(order):
         BUGS[order["bug"]]()
     Tap(order["journal"], order["at"]).install()
     card = Card.load(settings.model.weights)
-    plan = Plan(card.preprocessor, thumbnail, limits(settings), Scope(frozenset(), frozenset(), "reject"))
+    plan = Plan(Small(card.preprocessor), limits(settings), Scope(frozenset(), frozenset(), "reject"))
     with (
         decoder(plan, order["workers"]) as decoding,
         closing(assembly.open_database(settings)) as database,
