@@ -13,7 +13,6 @@ from fracture_watch.config import Settings
 from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.model import load_classifier
 from fracture_watch.pipeline import Pipeline
-from fracture_watch.stages import Stages
 from fracture_watch.viewing import Viewer
 
 if TYPE_CHECKING:
@@ -30,14 +29,13 @@ class Runtime:
     """A loaded model and its decoding workers.
 
     ``adhoc`` and ``viewer`` are for those who wait for an answer: they share workers of their own, and go ahead of a
-    backlog. ``stages`` times ``pipeline`` and what is done with its outcomes.
+    backlog.
     """
 
     classifier: "Classifier"
     pipeline: Pipeline
     adhoc: Pipeline
     viewer: Viewer
-    stages: Stages
     metrics: "Metrics"
 
 
@@ -53,13 +51,13 @@ def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]
     from fracture_watch.delivery.metrics import Metrics
     from fracture_watch.imaging.workers import Plan, WorkerPool
     from fracture_watch.model.classifier import Urgent
-    from fracture_watch.model.preprocess import thumbnail
+    from fracture_watch.model.preprocess import Small
 
     # Decoding workers and torch share the cores: threads that spin while they wait would slow both many times over.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _keep_freed_memory()
     imaging, classifier = settings.imaging, load_model(settings)
-    plan = Plan(classifier.card.preprocessor, thumbnail, limits(settings), _scope(settings))
+    plan = Plan(Small(classifier.card.preprocessor), limits(settings), _scope(settings))
     # torch is the reference; a result that something else computed says so.
     notes = () if settings.model.runtime == "torch" else (f"runtime {settings.model.runtime}",)
     count = workers or imaging.workers or cores()
@@ -67,11 +65,10 @@ def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]
     # Workers start with their first file, so the second pool costs nothing until somebody asks.
     few = min(_ADHOC, cores())
     with closing(WorkerPool(plan, count, *bounds)) as decoder, closing(WorkerPool(plan, few, *bounds)) as adhoc:
-        stages, metrics = Stages(), Metrics()
-        pipeline = Pipeline(decoder, classifier, notes, stages.measure)
         urgent = Urgent(classifier)
+        pipeline, answering = Pipeline(decoder, classifier, notes), Pipeline(adhoc, urgent, notes)
         viewer = Viewer(adhoc, urgent, classifier.card.preprocessor)
-        yield Runtime(classifier, pipeline, Pipeline(adhoc, urgent, notes), viewer, stages, metrics)
+        yield Runtime(classifier, pipeline, answering, viewer, Metrics())
 
 
 def load_model(settings: Settings) -> "Classifier":

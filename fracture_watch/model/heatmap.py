@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from fracture_watch.errors import StorageUnavailable
-from fracture_watch.model.preprocess import Preprocessor, thumbnail
+from fracture_watch.model.preprocess import Preprocessor
 from fracture_watch.records import Label, Pixels, Prediction, Prepared
 
 Which = Literal["positives", "all", "none"]
@@ -94,7 +94,11 @@ def painted(pixels: Pixels, side: int | None, evidence: NDArray[np.float32], pre
 
 
 def _shrunk(pixels: Pixels, side: int | None) -> Pixels:
-    return pixels if side is None else thumbnail(pixels, side)
+    if side is None:
+        return pixels
+    image = Image.fromarray(pixels)
+    image.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)  # never enlarges
+    return np.asarray(image)
 
 
 def data_url(content: bytes, kind: str = "image/png") -> str:

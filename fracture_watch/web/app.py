@@ -5,24 +5,17 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from flask import Flask, Request, Response, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.exceptions import HTTPException
 
 from fracture_watch.errors import SystemicError
 from fracture_watch.records import LOOPBACK
 from fracture_watch.web.api import api
+from fracture_watch.web.failures import failure
 from fracture_watch.web.pages import pages
 from fracture_watch.web.site import Site, problem
 from fracture_watch.web.tracing import request_id, trace_requests
 
 _OPEN = ("/healthz", "/readyz")  # probes carry no token
-_CODES = {
-    400: "bad_request",
-    401: "unauthorized",
-    403: "forbidden",
-    404: "not_found",
-    405: "method_not_allowed",
-    503: "busy",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +44,10 @@ def create_app(site: Site, access: Access) -> Flask:
 
     @app.errorhandler(HTTPException)
     def _http_error(error: HTTPException) -> tuple[Response, int]:
-        status = error.code or 500
-        if status == 413:
+        if error.code == 413:
             limit = access.max_upload_bytes >> 20
             return problem(413, "too_large", f"the upload is larger than {limit} MiB (web.max_upload_mb)")
-        response, _ = problem(status, _CODES.get(status, "http_error"), _detail(error))
-        for name, value in error.get_headers():  # Allow, Retry-After
-            if name not in ("Content-Type", "Content-Length"):
-                response.headers[name] = value
-        return response, status
+        return failure(error)
 
     @app.errorhandler(SystemicError)
     def _unavailable(error: SystemicError) -> tuple[Response, int]:
@@ -84,15 +72,6 @@ def create_app(site: Site, access: Access) -> Flask:
         return response
 
     return app
-
-
-def _detail(error: HTTPException) -> str:
-    """What was said where it was raised; else what to do about it."""
-    if error.description != type(error).description:
-        return str(error.description)
-    if isinstance(error, MethodNotAllowed):
-        return f"{request.method} is not for this route; there are {', '.join(sorted(error.valid_methods or ()))}"
-    return "there is no such route; /openapi.json lists them" if isinstance(error, NotFound) else str(error.description)
 
 
 def _refusal(asked: Request, access: Access) -> tuple[int, str, str] | None:
