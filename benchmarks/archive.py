@@ -91,7 +91,7 @@ class Archive:
             "body_part": dice.choice(PARTS),
             "laterality": dice.choice("LR"),
             "study_date": f"{time:%Y-%m-%d}",
-            # M "manufacturer": manufacturer,
+            "manufacturer": manufacturer,
         }
         if dice.random() < 0.05:  # a PNG says nothing of itself
             yield self._row({}, f"{room}/{number}.png", time, model)
