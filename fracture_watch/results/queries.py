@@ -15,7 +15,8 @@ from fracture_watch.results.database import Database
 COLUMNS = (
     "id received_at completed_at source_path filed_path status code detail notes sha256 duplicate_of patient_id "
     "study_uid series_uid sop_instance_uid accession_number modality body_part laterality view_position study_date "
-    "rows columns frame prediction probability threshold model_name model_version model_id heatmap_path"
+    "rows columns frame prediction probability threshold model_name model_version model_id heatmap_path "
+    "manufacturer"
 ).split()
 STUDY_COLUMNS = (
     "study_uid patient_id study_date files classified fractured max_probability prediction last_result_at"
