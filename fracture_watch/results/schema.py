@@ -10,6 +10,10 @@ def _where(condition: str) -> dict[str, Any]:
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
+# A file that came to nothing and is still where it was put, or still growing: somebody may want to do something.
+PROBLEM = "status IN ('failed', 'rejected', 'stalled') AND (status = 'stalled' OR filed_path IS NOT NULL)"
+
+
 class Base(DeclarativeBase):
     """Everything that the migrations create. Timestamps are UTC ISO 8601 text on every database."""
 
@@ -93,6 +97,10 @@ class FileRow(Base):
         Index("file_status", "status", "completed_at", "id"),
         Index("file_prediction", "prediction", "completed_at", "id", "probability", **_where("prediction IS NOT NULL")),
         Index("file_probability", "probability", "completed_at", **_where("probability IS NOT NULL")),
+        # The worklist's filters, and what needs attention.
+        Index("file_modality", "modality", "study_key", **_where("modality IS NOT NULL")),
+        Index("file_body_part", "body_part", "study_key", **_where("body_part IS NOT NULL")),
+        Index("file_problem", "status", "completed_at", "id", **_where(PROBLEM)),
     )
 
 
@@ -128,3 +136,14 @@ class EventRow(Base):
     source_path: Mapped[str] = mapped_column(index=True)
     what: Mapped[str]
     detail: Mapped[str]
+
+
+class VerdictRow(Base):
+    """What a reader said of a result; rows are only added, and the latest of a file counts."""
+
+    __tablename__ = "verdict"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[str]
+    file_id: Mapped[int] = mapped_column(ForeignKey("file.id", ondelete="CASCADE"), index=True)
+    verdict: Mapped[str]

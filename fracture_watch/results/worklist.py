@@ -1,0 +1,234 @@
+"""The worklist: studies in the order in which somebody should look at them, what stands for each, and what failed."""
+
+import operator
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from types import NoneType
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    column,
+    exists,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    text,
+    tuple_,
+    union_all,
+)
+from sqlalchemy.orm import InstrumentedAttribute
+
+from fracture_watch.records import Label, Status
+from fracture_watch.results import cursors
+from fracture_watch.results.database import Database
+from fracture_watch.results.queries import Page
+from fracture_watch.results.rows import as_text
+from fracture_watch.results.schema import PROBLEM, FileRow, ModelRow, StudyRow
+
+PARTS: tuple[str | None, ...] = (str(Label.FRACTURED), str(Label.NOT_FRACTURED), None)
+PROBLEMS = (Status.FAILED, Status.REJECTED, Status.STALLED)
+_ORDER = ("max_probability", "last_result_at", "study_uid")
+_STUDY = StudyRow.__table__
+_RARE = 20_000  # files with a value, up to which their studies are looked up first; else it is met soon on the way
+_MOST_FOUND = 1000  # studies that a text finds by each of the things it may be
+_MOST_CHOICES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which studies; ``None`` asks for any.
+
+    ``since`` and ``until`` are ISO 8601, compared with ``last_result_at``. A study has a modality or a body part if
+    one of its files has. ``text`` is the beginning of a PatientID, an accession number, a Study Instance UID, or a
+    path below ``inbox``.
+    """
+
+    prediction: str | None = None
+    modality: str | None = None
+    body_part: str | None = None
+    since: str | None = None
+    until: str | None = None
+    text: str | None = None
+    inbox: str = ""
+
+
+def page(database: Database, wanted: Wanted, after: str | None = None, limit: int = 50) -> Page:
+    """A page of studies, the most urgent first: fractured, then the others, then those with nothing classified.
+
+    In each part the highest probability comes first, then the latest result.
+
+    Raises
+    ------
+    InvalidCursor
+        If ``after`` is none that was given out for this question.
+    """
+    position = None
+    if after is not None:
+        shapes = (str, float, str, str), (NoneType, NoneType, str, str)
+        position = cursors.decode(repr(wanted), after, *shapes)
+    with database.reading() as connection:
+        rows = _walk(connection, wanted, position, limit + 1)
+    if len(rows) <= limit:
+        return Page(rows, None)
+    last = rows[limit - 1]
+    return Page(rows[:limit], cursors.encode(repr(wanted), [last[name] for name in ("prediction", *_ORDER)]))
+
+
+def beside(database: Database, wanted: Wanted, study: dict[str, Any]) -> tuple[str | None, str | None]:
+    """The studies before and after one in the worklist, by ``study_uid``."""
+    position = [study[name] for name in ("prediction", *_ORDER)]
+    with database.reading() as connection:
+        before = _walk(connection, wanted, position, 1, forwards=False)
+        after = _walk(connection, wanted, position, 1)
+    return before[0]["study_uid"] if before else None, after[0]["study_uid"] if after else None
+
+
+def faces(database: Database, keys: Collection[str], model_id: str) -> dict[str, dict[str, Any]]:
+    """The file that stands for each study: of the model in force the highest probability, else the latest."""
+    place = func.row_number().over(
+        partition_by=FileRow.study_key,
+        order_by=(
+            (FileRow.model_id == model_id).desc().nulls_last(),
+            FileRow.probability.desc().nulls_last(),
+            FileRow.id.desc(),
+        ),
+    )
+    ranked = (
+        select(FileRow.__table__, place.label("place"))
+        .where(FileRow.study_key.in_(list(keys)), FileRow.status != str(Status.DUPLICATE))
+        .subquery()
+    )
+    names = ModelRow.name.label("model_name"), ModelRow.version.label("model_version")
+    first = select(ranked, *names).outerjoin(ModelRow, ModelRow.id == ranked.c.model_id).where(ranked.c.place == 1)
+    with database.reading() as connection:
+        return {row["study_key"]: dict(row) for row in connection.execute(first).mappings()}
+
+
+def counts(database: Database) -> dict[str, int]:
+    """How many studies are fractured, not fractured and without a result; how many files are a problem, by status."""
+    studies = select(_STUDY.c.prediction, func.count()).group_by(_STUDY.c.prediction)
+    problems = select(FileRow.status, func.count()).where(text(PROBLEM)).group_by(FileRow.status)
+    with database.reading() as connection:
+        found = {name or "unclassified": count for name, count in connection.execute(studies)}
+        found |= dict(connection.execute(problems).tuples().all())
+    return {str(name or "unclassified"): found.get(str(name or "unclassified"), 0) for name in (*PARTS, *PROBLEMS)}
+
+
+def problems(database: Database, status: Status, after: str | None = None, limit: int = 50) -> Page:
+    """A page of files that came to nothing, newest first.
+
+    Raises
+    ------
+    InvalidCursor
+        If ``after`` is none that was given out for this status.
+    """
+    newest = FileRow.completed_at, FileRow.id
+    statement = select(FileRow.__table__).where(text(PROBLEM), FileRow.status == str(status))
+    if after is not None:
+        place = cursors.decode(str(status), after, (str, int))
+        statement = statement.where(tuple_(*newest) < tuple_(*map(literal, place)))
+    with database.reading() as connection:
+        found = connection.execute(statement.order_by(*[name.desc() for name in newest]).limit(limit + 1)).mappings()
+        rows = [dict(row) for row in found]
+    if len(rows) <= limit:
+        return Page(rows, None)
+    last = rows[limit - 1]
+    return Page(rows[:limit], cursors.encode(str(status), [last["completed_at"], last["id"]]))
+
+
+def choices(database: Database, name: str) -> list[str]:
+    """The values of ``modality`` or ``body_part`` that there are, jumping from one to the next in their index."""
+    chosen = FileRow.__table__.c[name]
+    first = select(func.min(chosen).label("value")).where(chosen.is_not(None)).cte("there", recursive=True)
+    following = select(func.min(chosen)).where(chosen > first.c.value, chosen.is_not(None)).scalar_subquery()
+    there = first.union_all(select(following).where(first.c.value.is_not(None)))
+    with database.reading() as connection:
+        found = connection.scalars(select(there.c.value).where(there.c.value.is_not(None)).limit(_MOST_CHOICES))
+        return [str(value) for value in found]
+
+
+def _walk(
+    connection: Connection, wanted: Wanted, position: cursors.Position | None, limit: int, *, forwards: bool = True
+) -> list[dict[str, Any]]:
+    """Studies from a position on, in the order of the worklist or against it."""
+    parts = PARTS if forwards else PARTS[::-1]
+    start = position[0] if position else None
+    if position is not None:
+        parts = parts[parts.index(start) :] if start in PARTS else ()  # type: ignore[arg-type]
+    narrowed = _narrowed(connection, wanted)
+    rows: list[dict[str, Any]] = []
+    for part in [part for part in parts if wanted.prediction in (None, part)]:
+        statement = narrowed.where(_STUDY.c.prediction == part)
+        if position is not None and part == start:
+            statement = statement.where(_past(position[1:], forwards=forwards))
+        order = [_STUDY.c[name].desc() if forwards else _STUDY.c[name] for name in _ORDER]
+        found = connection.execute(statement.order_by(*order).limit(limit - len(rows))).mappings()
+        rows += [dict(row) for row in found]
+        if len(rows) >= limit:
+            break
+    return rows
+
+
+def _past(position: Sequence[Any], *, forwards: bool) -> ColumnElement[bool]:
+    """What follows a study among those whose probability is null where its own is."""
+    places = list(zip(_ORDER, position, strict=True))
+    known = [(column(name), literal(value)) for name, value in places if value is not None]
+    compare = operator.lt if forwards else operator.gt
+    following = compare(tuple_(*[name for name, _ in known]), tuple_(*[value for _, value in known]))
+    return and_(*[column(name).is_(None) for name, value in places if value is None], following)
+
+
+def _narrowed(connection: Connection, wanted: Wanted) -> Select[Any]:
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.since:
+        conditions.append(_STUDY.c.last_result_at >= wanted.since)
+    if wanted.until:
+        conditions.append(_STUDY.c.last_result_at < wanted.until)
+    for name, value in ((FileRow.modality, wanted.modality), (FileRow.body_part, wanted.body_part)):
+        if value:
+            conditions.append(_with_files(connection, name, value))
+    if wanted.text:
+        conditions.append(_STUDY.c.study_uid.in_(_found(wanted.text, wanted.inbox)))
+    return select(_STUDY).where(*conditions)
+
+
+def _with_files(connection: Connection, name: InstrumentedAttribute[str | None], value: str) -> ColumnElement[bool]:
+    """That a study has such a file. Of a rare value the studies are looked up; a common one is met on the way."""
+    having = select(FileRow.study_key).where(name == value, FileRow.study_key.is_not(None))
+    some = select(literal_column("1")).where(name == value).limit(_RARE + 1).subquery()
+    if (connection.scalar(select(func.count()).select_from(some)) or 0) <= _RARE:
+        return _STUDY.c.study_uid.in_(having)
+    return exists().where(name == value, FileRow.study_key == _STUDY.c.study_uid)
+
+
+def _found(wanted: str, inbox: str) -> Select[Any]:
+    """Keys of the studies that a text may mean."""
+    places = (
+        (_STUDY.c.study_uid, _STUDY.c.patient_id, ""),
+        (_STUDY.c.study_uid, _STUDY.c.study_uid, ""),
+        (FileRow.study_key, FileRow.accession_number, ""),
+        (FileRow.study_key, FileRow.source_path, f"{inbox}/"),
+    )
+    pieces = []
+    for key, name, before in places:
+        spellings = {wanted, wanted.upper(), wanted.lower()}
+        begins = or_(*[_begins(name, before + spelling) for spelling in sorted(spellings)])
+        found = select(key.label("key")).where(begins, key.is_not(None)).limit(_MOST_FOUND).subquery()
+        pieces.append(select(found.c.key))
+    return select(union_all(*pieces).subquery().c.key)
+
+
+def _begins(name: Any, start: str) -> ColumnElement[bool]:
+    """A range, which an index answers; the last character of Unicode ends it."""
+    return and_(name >= start, name < f"{start}\U0010ffff")
+
+
+def inbox_text(inbox: Any) -> str:
+    """The inbox as the rows' paths begin."""
+    return as_text(inbox)
