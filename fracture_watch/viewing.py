@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from fracture_watch.model.heatmap import painted, plain
+from fracture_watch.model.heatmap import layer, painted, plain
 from fracture_watch.model.preprocess import Preprocessor
 from fracture_watch.pipeline import Classifier, Decoder
 from fracture_watch.records import Filed, Pixels, SourceFile, now
@@ -55,8 +55,8 @@ class Viewer:
         """
         return self._workers.draw(filed, partial(plain, side=side)).result()
 
-    def heatmap(self, filed: Filed, side: int | None) -> bytes | None:
-        """Like ``image``, under the heat map of the model in force."""
+    def heatmap(self, filed: Filed, side: int | None, *, alone: bool = False) -> bytes | None:
+        """Like ``image``, under the heat map of the model in force; ``alone``: only that, on a transparent ground."""
         # Two passes, because the network is here and the pixels are there: the full picture never crosses over.
         prepared = self._workers.submit(SourceFile(filed.path, 0, 0, 0, now())).result()
         if prepared.sha256 != filed.sha256:
@@ -64,5 +64,5 @@ class Viewer:
         [prediction] = self._classifier.classify([prepared])
         if prediction.evidence is None:
             return self.image(filed, side)
-        finish = partial(painted, side=side, evidence=prediction.evidence, preprocessor=self._preprocessor)
+        finish = partial(layer if alone else painted, side=side, evidence=prediction.evidence, preprocessor=self._preprocessor)
         return self._workers.draw(Filed(filed.path, filed.sha256, prediction.frame), finish).result()

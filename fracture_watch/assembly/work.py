@@ -98,11 +98,13 @@ def polling_reason(settings: Settings) -> str | None:
 def website(settings: Settings, running: Runtime, database: Database, watcher: "Daemon | None") -> "Flask":
     """The HTTP service."""
     from fracture_watch.model.heatmap import DataUrl, Illustrator
-    from fracture_watch.results.queries import Filter, results
+    from fracture_watch.results.trail import quarantined, trail
+    from fracture_watch.service import put_back
+    from fracture_watch.timeline import timeline
     from fracture_watch.web.app import Access, create_app
     from fracture_watch.web.site import Site
 
-    web, card = settings.web, running.classifier.card
+    web, card, quarantine = settings.web, running.classifier.card, settings.filing.quarantine_dir
 
     def status() -> "DaemonStatus | None":
         return watcher.status if watcher else None
@@ -115,11 +117,13 @@ def website(settings: Settings, running: Runtime, database: Database, watcher: "
         viewer=running.viewer,
         status=status,
         metrics=running.metrics.text,
-        recent=lambda: list(results(database, Filter(limit=200))),
         database=database,
         model=card.facts,
         threshold=card.threshold.value,
         inbox=settings.inbox.path,
+        card=card,
+        history=lambda wanted: timeline(trail(database, wanted), wanted, inbox(settings)),
+        retry=lambda ids: list(put_back(database, filing(settings), quarantined(database, quarantine, list(ids)))),
     )
     token = web.token.get_secret_value() if web.token else None
     return create_app(site, Access(web.host, token, web.max_upload_mb << 20))

@@ -66,12 +66,17 @@ def overlay(preview: Pixels, evidence: NDArray[np.float32], preprocessor: Prepro
     -------
     ndarray of uint8, shape (rows, columns, 3)
     """
-    heat = np.clip(aligned(evidence, preprocessor, *preview.shape[:2]), 0, None)
-    heat = _softened(heat / max(float(heat.max()), 1e-6))
+    heat = _heat(preview, evidence, preprocessor)
     gray = preview if preview.ndim == 3 else np.repeat(preview[..., np.newaxis], 3, axis=2)
     opacity = (heat * np.float32(_STRENGTH))[..., np.newaxis]
     colours = _PALETTE[np.rint(heat * 255).astype(np.uint8)]
     return np.asarray(np.rint(gray + (colours - gray) * opacity), np.uint8)
+
+
+def _heat(preview: Pixels, evidence: NDArray[np.float32], preprocessor: Preprocessor) -> NDArray[np.float32]:
+    """How strongly each pixel speaks for *fractured*, 0 to 1."""
+    heat = np.clip(aligned(evidence, preprocessor, *preview.shape[:2]), 0, None)
+    return _softened(heat / max(float(heat.max()), 1e-6))
 
 
 def _softened(heat: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -97,6 +102,12 @@ def plain(pixels: Pixels, side: int | None) -> bytes:
 def painted(pixels: Pixels, side: int | None, evidence: NDArray[np.float32], preprocessor: Preprocessor) -> bytes:
     """Like ``plain``, under the evidence for *fractured*."""
     return png(overlay(_shrunk(pixels, side), evidence, preprocessor))
+
+
+def layer(pixels: Pixels, side: int | None, evidence: NDArray[np.float32], preprocessor: Preprocessor) -> bytes:
+    """The evidence alone, as a PNG file to lay over the radiograph: transparent where nothing speaks for *fractured*."""
+    levels = np.rint(_heat(_shrunk(pixels, side), evidence, preprocessor) * 255).astype(np.uint8)
+    return png(np.dstack([np.rint(_PALETTE[levels]).astype(np.uint8), levels]))
 
 
 def _shrunk(pixels: Pixels, side: int | None) -> Pixels:

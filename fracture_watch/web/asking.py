@@ -44,6 +44,12 @@ class PictureQuestion(Question):
     size: Annotated[int, Field(ge=16, le=10_000)] | None = None
 
 
+class HeatmapQuestion(PictureQuestion):
+    """Of a heat map: whether it is wanted alone, as a layer to lay over the picture."""
+
+    layer: bool = False
+
+
 class PageQuestion(Question):
     """Of every list."""
 

@@ -17,7 +17,7 @@ from fracture_watch.records import Filed
 from fracture_watch.results import queries
 from fracture_watch.results.rows import as_path
 from fracture_watch.web.answering import PRIVATE, Answer
-from fracture_watch.web.asking import PictureQuestion, asked
+from fracture_watch.web.asking import HeatmapQuestion, PictureQuestion, asked
 from fracture_watch.web.lists import no_result
 from fracture_watch.web.predictions import refused
 from fracture_watch.web.site import Site, problem
@@ -69,12 +69,12 @@ def add_pictures(blueprint: Blueprint, site: Site) -> None:
     blueprint.register_error_handler(FileRejected, _refused)
     slots, kept = Slots(_AT_ONCE, "pictures"), Kept(_KEPT)
 
-    def shown(number: int, wish: Callable[[Site, dict[str, Any], int | None], Wish]) -> Answer:
-        side = asked(PictureQuestion).size
+    def shown(number: int, wish: Callable[[Site, dict[str, Any]], Wish]) -> Answer:
+        asked(HeatmapQuestion if wish is _heatmap else PictureQuestion)
         row = queries.one(site.database, number)
         if row is None:
             return no_result(number)
-        wanted = wish(site, row, side)
+        wanted = wish(site, row)
         if not wanted.path.is_file():
             return _gone(number)
         if request.if_none_match.contains(wanted.tag):
@@ -98,17 +98,18 @@ def add_pictures(blueprint: Blueprint, site: Site) -> None:
     blueprint.add_url_rule(f"{rule}/heatmap.png", "heatmap", lambda **route: shown(route["id"], _heatmap))
 
 
-def _image(site: Site, row: dict[str, Any], side: int | None) -> Wish:
-    filed = _filed(row)
+def _image(site: Site, row: dict[str, Any]) -> Wish:
+    filed, side = _filed(row), asked(PictureQuestion).size
     return Wish(filed.path, lambda: site.viewer.image(filed, side), _tag("image", filed, None, side))
 
 
-def _heatmap(site: Site, row: dict[str, Any], side: int | None) -> Wish:
+def _heatmap(site: Site, row: dict[str, Any]) -> Wish:
     """Of the model that gave the result: the one in force draws anew, of another there is what it drew then."""
-    filed, model = _filed(row), row["model_id"]
-    tag = _tag("heatmap", filed, model, side)
+    wanted = asked(HeatmapQuestion)
+    filed, model, side = _filed(row), row["model_id"], wanted.size
+    tag = _tag("layer" if wanted.layer else "heatmap", filed, model, side)
     if model == site.model.id:
-        return Wish(filed.path, lambda: site.viewer.heatmap(filed, side), tag)
+        return Wish(filed.path, lambda: site.viewer.heatmap(filed, side, alone=wanted.layer), tag)
     if model is None:
         raise NotFound(f"result {row['id']} is {row['status']} and has no prediction, so there is no heat map")
     if row["heatmap_path"] is None:
@@ -116,6 +117,8 @@ def _heatmap(site: Site, row: dict[str, Any], side: int | None) -> Wish:
             f"result {row['id']} is of the model {row['model_name']} {row['model_version']}, which is not in force and "
             "left no heat map; `fracture-watch scan --reclassify` asks the one in force"
         )
+    if wanted.layer:
+        raise NotFound(f"result {row['id']} is of a model that is not in force; of its heat map there is no layer alone")
     drawn = Filed(as_path(row["heatmap_path"]), None)
     return Wish(drawn.path, lambda: site.viewer.image(drawn, side), tag)
 

@@ -1,6 +1,6 @@
 """What the routes talk to, and the one shape of an error."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,26 +8,39 @@ from typing import Any
 from flask import Response, jsonify
 
 from fracture_watch.daemon import DaemonStatus
+from fracture_watch.model.card import Card
 from fracture_watch.pipeline import Draw, Pipeline
 from fracture_watch.records import ModelFacts
 from fracture_watch.results.database import Database
+from fracture_watch.service import PutBack
+from fracture_watch.timeline import Step
 from fracture_watch.viewing import Viewer
+
+
+def _nothing(_wanted: object) -> list[Any]:
+    return []
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What the routes talk to. ``model`` is the one in force, *fractured* at or over ``threshold``."""
+    """What the routes talk to.
+
+    ``model`` is the one in force, *fractured* at or over ``threshold``; ``history`` tells what happened to a result,
+    ``retry`` puts results' files back from quarantine into the inbox.
+    """
 
     pipeline: Pipeline
     illustrate: Draw
     viewer: Viewer
     status: Callable[[], DaemonStatus | None]
     metrics: Callable[[], bytes]
-    recent: Callable[[], list[dict[str, Any]]]
     database: Database
     model: ModelFacts
     threshold: float
     inbox: Path
+    card: Card | None = None
+    history: Callable[[str], list[Step]] = _nothing
+    retry: Callable[[Iterable[int]], list[PutBack]] = _nothing
 
 
 def problem(status: int, code: str, detail: str) -> tuple[Response, int]:

@@ -1,26 +1,48 @@
-// Shows the answer of /predict on the page; without this script the form shows its JSON.
-document.getElementById("try").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const form = event.target;
-  const answer = document.getElementById("answer");
-  answer.textContent = "…";
+// Classifies dropped files one after the other and shows each answer; without this script the form shows its JSON.
+const form = document.getElementById("try"), answers = document.getElementById("answers"), said = document.getElementById("said");
+const token = document.querySelector('meta[name="csrf-token"]')?.content;
+
+function line(kind, text) {
+  const made = document.createElement("p");
+  made.className = kind;
+  made.textContent = text;
+  return made;
+}
+
+async function classify(file) {
+  const card = document.createElement("li");
+  card.append(line("", file.name), line("muted", "Looking…"));
+  answers.prepend(card);
   try {
-    const response = await fetch(form.action, { method: "POST", body: new FormData(form) });
-    const body = await response.json();
-    if (!response.ok) {
-      answer.textContent = `${body.error.code}: ${body.error.detail}`;
-      return;
-    }
-    answer.textContent =
-      `${body.prediction}, probability ${body.probability.toFixed(3)} (threshold ${body.threshold.toFixed(3)}, ` +
-      `${body.model.name} ${body.model.version}). ${body.disclaimer}`;
-    if (body.heatmap) {
+    const body = new FormData();
+    body.append("file", file);
+    const response = await fetch(form.action, { method: "POST", body, headers: token ? { "X-CSRF-Token": token } : {} });
+    const answer = await response.json();
+    if (!response.ok) throw new Error(`${answer.error.code}: ${answer.error.detail}`);
+    const label = line(answer.prediction === "fractured" ? "label positive" : "label", answer.prediction);
+    const number = document.createElement("span");
+    number.className = "number";
+    number.textContent = answer.probability.toFixed(3);
+    label.append(number);
+    card.replaceChildren(label, line("", file.name),
+      line("muted", `Fractured from ${answer.threshold.toFixed(3)}, says ${answer.model.name} ${answer.model.version}. ${answer.notes.join("; ")} ${answer.disclaimer}`));
+    if (answer.heatmap) {
       const picture = new Image();
-      picture.src = body.heatmap;
-      picture.alt = "The radiograph with the regions that speak for a fracture";
-      answer.append(picture);
+      picture.src = answer.heatmap;
+      picture.alt = "The radiograph under what speaks for a fracture";
+      card.prepend(picture);
     }
+    said.textContent = `${file.name}: ${answer.prediction}`;
   } catch (error) {
-    answer.textContent = `The service did not answer: ${error.message}`;
+    card.replaceChildren(line("", file.name), line("bad", error.message));
+    said.textContent = `${file.name}: ${error.message}`;
   }
-});
+}
+
+async function all(files) { for (const file of [...files]) await classify(file); }
+
+form.addEventListener("submit", (event) => { event.preventDefault(); all(form.elements.file.files); });
+form.elements.file.addEventListener("change", () => { all(form.elements.file.files); });
+for (const name of ["dragenter", "dragover"]) addEventListener(name, (event) => { event.preventDefault(); form.classList.add("over"); });
+for (const name of ["dragleave", "drop"]) addEventListener(name, (event) => { event.preventDefault(); form.classList.remove("over"); });
+addEventListener("drop", (event) => all(event.dataTransfer.files));

@@ -1,0 +1,101 @@
+"""How often the model is right, as far as readers told."""
+
+import io
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from flask import Blueprint, Response, render_template
+
+from fracture_watch.delivery.exports import write_csv
+from fracture_watch.results.verdicts import LABEL_COLUMNS, Reading, labels, readings
+from fracture_watch.web.site import Site
+
+_Z = 1.959964  # of a 95 % interval
+_BINS = (0.0, 0.05, 0.15, 0.3, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """So many of so many, with Wilson's 95 % interval; without any there is no value."""
+
+    hits: int
+    of: int
+
+    @property
+    def value(self) -> float:
+        """The share itself."""
+        return self.hits / self.of if self.of else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's score interval: sensible also for few and for all."""
+        if not self.of:
+            return 0.0, 1.0
+        n, p, square = self.of, self.value, _Z * _Z
+        middle = (p + square / (2 * n)) / (1 + square / n)
+        half = _Z * math.sqrt(p * (1 - p) / n + square / (4 * n * n)) / (1 + square / n)
+        return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Readings that belong together."""
+
+    name: str
+    sensitivity: Share
+    specificity: Share
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Readings of similar probability: what was said on average, and how many were fractured."""
+
+    mean: float
+    share: Share
+
+
+def add_accuracy(blueprint: Blueprint, site: Site) -> None:
+    """``/accuracy`` and ``/verdicts.csv``."""
+
+    @blueprint.get("/accuracy")
+    def accuracy() -> str:
+        found = readings(site.database)
+        current = f"{site.model.name} {site.model.version}"
+        mine = [reading for reading in found if reading.model == current] or found
+        by_model = [group(name, [r for r in found if r.model == name]) for name in sorted({r.model for r in found})]
+        parts = sorted({r.body_part or "not said" for r in mine})
+        by_part = [group(name, [r for r in mine if (r.body_part or "not said") == name]) for name in parts]
+        return render_template(
+            "accuracy.html", all=group(current, mine), by_model=by_model, by_part=by_part, bins=bins(mine)
+        )
+
+    @blueprint.get("/verdicts.csv")
+    def csv() -> Response:
+        out = io.StringIO()
+        write_csv(labels(site.database), LABEL_COLUMNS, out)
+        headers = {"Content-Disposition": 'attachment; filename="verdicts.csv"'}
+        return Response(out.getvalue(), content_type="text/csv; charset=utf-8", headers=headers)
+
+
+def group(name: str, found: Iterable[Reading]) -> Group:
+    """Sensitivity and specificity of some readings."""
+    there = list(found)
+    positive, negative = [r for r in there if r.fractured], [r for r in there if not r.fractured]
+    return Group(
+        name,
+        Share(sum(r.predicted for r in positive), len(positive)),
+        Share(sum(not r.predicted for r in negative), len(negative)),
+    )
+
+
+def bins(found: Iterable[Reading]) -> list[Bin]:
+    """Readings by their probability; empty bins are left out."""
+    there = list(found)
+    made = []
+    for low, high in zip(_BINS, _BINS[1:], strict=False):
+        some = [r for r in there if low <= r.probability < high or r.probability == high == 1]
+        if some:
+            mean = sum(r.probability for r in some) / len(some)
+            made.append(Bin(mean, Share(sum(r.fractured for r in some), len(some))))
+    return made
