@@ -25,7 +25,8 @@
     |   `-- DecodersUnavailable           decoders_unavailable
     `-- WrongUse                      settings or arguments that cannot work           permanent
         |-- InvalidSettings               invalid_settings
-        `-- InvalidModel                  invalid_model
+        |-- InvalidModel                  invalid_model
+        `-- InvalidCursor                 invalid_cursor
 
 ``detail`` is the text for a person: what happened, to which thing, and what to do next.
 """
@@ -203,6 +204,12 @@ class InvalidModel(WrongUse):
     """The weights or their card are missing, damaged or contradict each other."""
 
     code = "invalid_model"
+
+
+class InvalidCursor(WrongUse):
+    """A place to go on from that was not given out for this question."""
+
+    code = "invalid_cursor"
 
 
 TRANSIENT = frozenset(kind.code for kind in FileFailed.__subclasses__() if kind.retry is Retry.TRANSIENT)

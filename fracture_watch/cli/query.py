@@ -1,7 +1,8 @@
 """``results``: questions to the database."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -51,25 +52,39 @@ def results(  # noqa: PLR0913, PLR0917  one parameter an option
 ) -> None:
     """Query what was recorded, newest first."""
     settings = settings_from(config)
-    from fracture_watch.errors import WrongUse
     from fracture_watch.results.queries import Filter
     from fracture_watch.results.queries import results as query
 
     wanted = Filter(
         prediction, _utc("since", since), _utc("until", until), study, patient, min_probability, status, limit
     )
-    database = open_results(settings)
-    rows = query(database, wanted)
     form = Format.JSON if as_json else form
+    with closing(open_results(settings)) as database, _writable(output) as out:
+        _write(query(database, wanted), form, out)
+
+
+@contextmanager
+def _writable(output: Path | None) -> Iterator[IO[str]]:
+    """Standard output, or a file that is there once it is whole; a pipe or device is written to as it stands."""
+    from fracture_watch.errors import WrongUse
+
     if output is None:
-        _write(rows, form, sys.stdout)
-    else:
-        try:
-            with output.open("w", encoding="utf-8", newline="") as file:
-                _write(rows, form, file)
-        except OSError as error:
-            raise WrongUse(f"{output} cannot be written: {error.strerror}") from error
-    database.close()
+        yield sys.stdout
+        return
+    path = output.resolve()
+    part = path if path.exists() and not path.is_file() else path.with_name(f".{path.name}.part")
+    try:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        if part != path:
+            part.replace(path)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise WrongUse(f"{output} cannot be written: {error.strerror}; name another file, or make room") from error
+    finally:
+        if part != path:
+            part.unlink(missing_ok=True)
 
 
 def _utc(option: str, text: str | None) -> str | None:

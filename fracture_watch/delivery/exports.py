@@ -3,13 +3,19 @@
 import csv
 import json
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import IO, Any
 
 from fracture_watch.records import Classified, Duplicate, Outcome
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet may execute
+# What a spreadsheet may run as a formula, though blanks or quotes come first (in CJK locales full-width signs, too);
+# and what it may run once it takes semicolons, tabs or line ends within a cell for the ends of cells.
+_BEFORE = r"[\s\x00-\x20\ufeff\u200b\"']*"
+_SIGN = "[=+@\uff1d\uff0b\uff0d\uff20-]"
+_FORMULA = re.compile(rf"[\t\r\n]|{_BEFORE}{_SIGN}")
+_INNER = re.compile(rf"([;\t\r\n]{_BEFORE})(?={_SIGN})")
 
 
 def file_record(file: str, outcome: Outcome, milliseconds: float | None = None) -> dict[str, Any]:
@@ -51,7 +57,7 @@ def printable(text: str) -> str:
 
 
 def write_csv(rows: Iterable[dict[str, Any]], columns: Iterable[str], out: IO[str]) -> None:
-    """CSV with a header; text that a spreadsheet would run as a formula gets a leading apostrophe."""
+    """CSV with a header; text that a spreadsheet would run as a formula gets a leading apostrophe; numbers stay."""
     names = list(columns)
     writer = csv.writer(out)
     writer.writerow(names)
@@ -63,7 +69,7 @@ def write_json(rows: Iterable[dict[str, Any]], out: IO[str]) -> None:
     """One JSON array, streamed."""
     separator = "["
     for row in rows:
-        out.write(f"{separator}\n{json.dumps(_parsed(row), ensure_ascii=False)}")
+        out.write(f"{separator}\n{json.dumps(json_row(row), ensure_ascii=False)}")
         separator = ","
     out.write("[]\n" if separator == "[" else "\n]\n")
 
@@ -71,13 +77,16 @@ def write_json(rows: Iterable[dict[str, Any]], out: IO[str]) -> None:
 def write_jsonl(rows: Iterable[dict[str, Any]], out: IO[str]) -> None:
     """A JSON object a line."""
     for row in rows:
-        out.write(json.dumps(_parsed(row), ensure_ascii=False) + "\n")
+        out.write(json.dumps(json_row(row), ensure_ascii=False) + "\n")
 
 
-def _parsed(row: dict[str, Any]) -> dict[str, Any]:
+def json_row(row: dict[str, Any]) -> dict[str, Any]:
     """The row with its notes as a list, as in every other JSON here."""
     return row | {"notes": json.loads(row["notes"]) if row["notes"] else []}
 
 
 def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    if not isinstance(value, str) or (value[:1].isalnum() and value.isprintable() and ";" not in value):
+        return value  # most of them; what follows takes ten times as long
+    inner = _INNER.sub(r"\1'", value)
+    return f"'{inner}" if _FORMULA.match(inner) else inner

@@ -1,20 +1,36 @@
-"""Questions to the ``results`` view, as the command line and the web service ask them."""
+"""Questions to the views ``results`` and ``studies``, as the command line and the web service ask them."""
 
 import operator
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from types import NoneType
 from typing import Any
 
-from sqlalchemy import Select, column, select, table
+from sqlalchemy import ColumnElement, Select, and_, column, literal, select, table, tuple_
 
+from fracture_watch.records import Label
+from fracture_watch.results import cursors
 from fracture_watch.results.database import Database
 
 COLUMNS = (
     "id received_at completed_at source_path filed_path status code detail notes sha256 duplicate_of patient_id "
     "study_uid series_uid sop_instance_uid accession_number modality body_part laterality view_position study_date "
-    "rows columns frame prediction probability threshold model_name model_version model_id heatmap_path"
+    "rows columns frame prediction probability threshold model_name model_version model_id heatmap_path "
+    "manufacturer"
 ).split()
-_VIEW = table("results", *map(column, COLUMNS))
+STUDY_COLUMNS = (
+    "study_uid patient_id study_date files classified fractured max_probability prediction last_result_at"
+).split()
+_RESULTS = table("results", *map(column, COLUMNS))
+_STUDIES = table("studies", *map(column, STUDY_COLUMNS))
+_NEWEST = ("completed_at", "id")
+_URGENT = ("max_probability", "last_result_at", "study_uid")
+_WORKLIST: tuple[str | None, ...] = (
+    str(Label.FRACTURED),
+    str(Label.NOT_FRACTURED),
+    None,
+)  # None: nothing of it was classified
+_MOST_OF_A_STUDY = 1000  # rows that come with it; a study with more is asked for page by page
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +46,164 @@ class Filter:
     status: str | None = None
     limit: int | None = None
 
-    def statement(self) -> Select[Any]:
-        """The query, newest first."""
-        c = _VIEW.c
-        # A picture without UIDs is a study of its own, named by its content.
-        content = self.study.removeprefix("sha256:") if self.study and self.study.startswith("sha256:") else None
+    def statement(self, after: cursors.Position | None = None) -> Select[Any]:
+        """The query, newest first; ``after``: what follows the row that is there in that order."""
+        wanted = self._conditions() + ([_before(_NEWEST, after)] if after else [])
+        newest = _descending(_NEWEST)
+        alone = self == Filter(min_probability=self.min_probability, limit=self.limit)
+        if alone and self.min_probability is not None and self.limit:
+            # Probabilities are in no order of time. Bounded on both sides, SQLite takes their index, finds the newest
+            # in it alone, and reads no rows but those.
+            wanted.append(_RESULTS.c.probability <= 1)
+            wanted = [_RESULTS.c.id.in_(select(_RESULTS.c.id).where(*wanted).order_by(*newest).limit(self.limit))]
+        return select(_RESULTS).where(*wanted).order_by(*newest).limit(self.limit)
+
+    def _conditions(self) -> list[ColumnElement[bool]]:
+        c = _RESULTS.c
         conditions = (
             (c.prediction, operator.eq, self.prediction),
             (c.completed_at, operator.ge, self.since),
             (c.completed_at, operator.lt, self.until),
-            (c.sha256 if content else c.study_uid, operator.eq, content or self.study),
             (c.patient_id, operator.eq, self.patient),
             (c.probability, operator.ge, self.min_probability),
             (c.status, operator.eq, self.status),
         )
         wanted = [compare(name, value) for name, compare, value in conditions if value is not None]
-        return select(_VIEW).where(*wanted).order_by(c.id.desc()).limit(self.limit)
+        if self.study and self.study.startswith("sha256:"):
+            # A picture without UIDs is a study of its own, named by its content.
+            wanted += [c.sha256 == self.study.removeprefix("sha256:"), c.study_uid.is_(None)]
+        elif self.study is not None:
+            wanted.append(c.study_uid == self.study)
+        return wanted
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFilter:
+    """Which studies; ``None`` asks for any. ``since`` and ``until`` are compared with ``last_result_at``."""
+
+    prediction: str | None = None
+    since: str | None = None
+    until: str | None = None
+    patient: str | None = None
+    min_probability: float | None = None
+
+    def statement(self) -> Select[Any]:
+        """The query, in no order."""
+        c = _STUDIES.c
+        conditions = (
+            (c.prediction, operator.eq, self.prediction),
+            (c.last_result_at, operator.ge, self.since),
+            (c.last_result_at, operator.lt, self.until),
+            (c.patient_id, operator.eq, self.patient),
+            (c.max_probability, operator.ge, self.min_probability),
+        )
+        return select(_STUDIES).where(
+            *[compare(name, value) for name, compare, value in conditions if value is not None]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A piece of an answer; ``next_cursor`` asks for the next one and is ``None`` at the end."""
+
+    rows: list[dict[str, Any]]
+    next_cursor: str | None
 
 
 def results(database: Database, wanted: Filter) -> Iterator[dict[str, Any]]:
-    """Stream the matching rows as dictionaries with the view's columns."""
+    """Stream the matching rows as dictionaries with the view's columns, newest first."""
     with database.reading() as connection:
         for row in connection.execution_options(yield_per=500).execute(wanted.statement()):
             yield dict(row._mapping)
+
+
+def page(database: Database, wanted: Filter, after: str | None = None, limit: int = 100) -> Page:
+    """A page of results, newest first. What arrives between two pages is in neither.
+
+    Parameters
+    ----------
+    wanted : Filter
+        Its own limit does not count.
+    after : str, optional
+        The ``next_cursor`` of the page before.
+
+    Raises
+    ------
+    InvalidCursor
+        If ``after`` is none that was given out for this filter.
+    """
+    question = repr(replace(wanted, limit=None))
+    position = None if after is None else cursors.decode(question, after, (str, int))
+    statement = replace(wanted, limit=limit + 1).statement(position)
+    with database.reading() as connection:
+        rows = [dict(row) for row in connection.execute(statement).mappings()]
+    return _cut(rows, limit, question, _NEWEST)
+
+
+def one(database: Database, file_id: int) -> dict[str, Any] | None:
+    """The row with this id."""
+    if not 0 <= file_id < 2**63:
+        return None
+    with database.reading() as connection:
+        row = connection.execute(select(_RESULTS).where(_RESULTS.c.id == file_id)).mappings().first()
+    return dict(row) if row else None
+
+
+def study(database: Database, uid: str) -> dict[str, Any] | None:
+    """The study's row and, as ``results``, those of its files, newest first: at most 1,000."""
+    with database.reading() as connection:
+        row = connection.execute(select(_STUDIES).where(_STUDIES.c.study_uid == uid)).mappings().first()
+        if row is None:
+            return None
+        files = connection.execute(Filter(study=uid, limit=_MOST_OF_A_STUDY).statement()).mappings()
+        return dict(row) | {"results": [dict(file) for file in files]}
+
+
+def studies(database: Database, wanted: StudyFilter, after: str | None = None, limit: int = 100) -> Page:
+    """A page of studies, the most urgent first.
+
+    Fractured ones, then the others, then those with nothing classified; in each part the highest probability first,
+    then the latest result. A study that moves up between two pages is in neither.
+
+    Raises
+    ------
+    InvalidCursor
+        If ``after`` is none that was given out for this filter.
+    """
+    question, names = repr(wanted), ("prediction", *_URGENT)
+    parts, position = _WORKLIST, None
+    if after is not None:
+        start, *position = cursors.decode(question, after, (str, float, str, str), (NoneType, NoneType, str, str))
+        parts = _WORKLIST[_WORKLIST.index(start) :] if start in _WORKLIST else ()
+    rows: list[dict[str, Any]] = []
+    with database.reading() as connection:
+        for part in [part for part in parts if wanted.prediction in (None, part)]:
+            statement = wanted.statement().where(_STUDIES.c.prediction == part).order_by(*_descending(_URGENT))
+            if position is not None and part == start:
+                statement = statement.where(_before(_URGENT, position))
+            found = connection.execute(statement.limit(limit + 1 - len(rows))).mappings()
+            rows += [dict(row) for row in found]
+            if len(rows) > limit:
+                break
+    return _cut(rows, limit, question, names)
+
+
+def _descending(names: Sequence[str]) -> list[ColumnElement[Any]]:
+    return [column(name).desc() for name in names]
+
+
+def _before(names: Sequence[str], position: cursors.Position) -> ColumnElement[bool]:
+    """What follows a row in descending order, among rows that are null where it is."""
+    places: list[tuple[ColumnElement[Any], Any]] = [
+        (column(name), value) for name, value in zip(names, position, strict=True)
+    ]
+    known = [(name, value) for name, value in places if value is not None]
+    following = tuple_(*[name for name, _ in known]) < tuple_(*[literal(value) for _, value in known])
+    return and_(*[name.is_(None) for name, value in places if value is None], following)
+
+
+def _cut(rows: list[dict[str, Any]], limit: int, question: str, names: Sequence[str]) -> Page:
+    """One row more than the page takes was asked for, to know whether there is a next one."""
+    if len(rows) <= limit:
+        return Page(rows, None)
+    return Page(rows[:limit], cursors.encode(question, [rows[limit - 1][name] for name in names]))

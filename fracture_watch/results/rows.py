@@ -27,7 +27,7 @@ from fracture_watch.records import (
 NOT_CLASSIFIED = (Status.FAILED, Status.REJECTED)
 _FACTS = (
     "patient_id study_uid series_uid sop_instance_uid accession_number modality body_part laterality view_position "
-    "study_date rows columns"
+    "study_date rows columns manufacturer"
 ).split()
 
 

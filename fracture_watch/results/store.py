@@ -24,7 +24,7 @@ from fracture_watch.records import (
 )
 from fracture_watch.results.database import CHUNK, Database, chunks
 from fracture_watch.results.rows import NOT_CLASSIFIED, as_path, as_text, recorded_of, row_of, source_row
-from fracture_watch.results.schema import FileRow, ModelRow
+from fracture_watch.results.schema import FileRow, ModelRow, has_status
 from fracture_watch.results.studies import count_studies, ensure_study
 from fracture_watch.results.trail import What, note
 
@@ -186,7 +186,7 @@ def _with_conflict(connection: Connection, outcome: Outcome) -> Outcome:
         .where(
             FileRow.sop_instance_uid == uid,
             FileRow.sha256 != outcome.sha256,
-            FileRow.status == str(Status.CLASSIFIED),
+            has_status(Status.CLASSIFIED),
         )
         .limit(1)
     )
@@ -196,11 +196,10 @@ def _with_conflict(connection: Connection, outcome: Outcome) -> Outcome:
 
 
 def _forget_stalled(connection: Connection, row: dict[str, Any]) -> None:
-    same = FileRow.source_path == row["source_path"], FileRow.status == str(Status.STALLED)
-    connection.execute(delete(FileRow).where(*same))
+    same = FileRow.source_path == row["source_path"]
+    connection.execute(delete(FileRow).where(same, has_status(Status.STALLED)))
 
 
 def _attempts(connection: Connection, row: Any) -> int:
     same = FileRow.sha256 == row["sha256"] if row["sha256"] else FileRow.source_path == row["source_path"]
-    statuses = [str(status) for status in NOT_CLASSIFIED]
-    return connection.scalar(select(func.count()).where(same, FileRow.status.in_(statuses))) or 1
+    return connection.scalar(select(func.count()).where(same, has_status(*NOT_CLASSIFIED))) or 1

@@ -1,6 +1,10 @@
+import csv
 import io
 import json
+import re
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 
 from fracture_watch.delivery.exports import file_record, printable, sentence, write_csv, write_json, write_jsonl
@@ -52,12 +56,50 @@ def test_printable_leaves_ordinary_text_alone():
     assert printable("Müller^Jörg 漢字") == "Müller^Jörg 漢字"
 
 
-@pytest.mark.parametrize("evil", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
-def test_csv_cells_are_never_formulas(evil):
-    out = io.StringIO()
-    write_csv([{"a": evil, "b": -0.5}], ["a", "b"], out)
-    assert f"'{evil}" in out.getvalue()
-    assert "-0.5" in out.getvalue()
+@pytest.mark.parametrize(
+    ("evil", "written"),
+    [
+        (evil, f"'{evil}")
+        for evil in (
+            "=1+1",
+            "+1",
+            "-1",
+            "@x",
+            "\tx",
+            "\rx",
+            "\nx",
+            '"=1',
+            "' =1",
+            "  @x",
+            "\ufeff=1",
+            "\xa0=1",
+            "\uff1d1",
+        )
+    ]
+    + [
+        ("x;=1+1", "x;'=1+1"),
+        ('x; "@y', "x; \"'@y"),
+        ("x\n=1", "x\n'=1"),
+        ("=1;=2", "'=1;'=2"),
+        ("\t=1", "'\t'=1"),
+        ("a-b=c@d+e", "a-b=c@d+e"),
+        ("it's; fine", "it's; fine"),
+        ("", ""),
+    ],
+)
+def test_csv_cells_are_never_formulas(evil, written):
+    out = io.StringIO(newline="")
+    write_csv([{"a": evil, "b": -0.5, "c": None}], ["a", "b", "c"], out)
+    assert list(csv.reader(io.StringIO(out.getvalue(), newline="")))[1] == [written, "-0.5", ""]
+
+
+@hypothesis.given(st.text(alphabet="=+-@\t\r\n ;,'\"x\u3000\uff0b", max_size=12))
+def test_however_a_spreadsheet_splits_a_line_no_cell_begins_with_a_formula(text):
+    out = io.StringIO(newline="")
+    write_csv([{"a": "x", "b": text, "c": "y"}], ["a", "b", "c"], out)
+    line = out.getvalue().split("\r\n", 1)[1]
+    cells = [cell for row in csv.reader(io.StringIO(line, newline="")) for cell in row] + re.split(r"[;\t\r\n]", line)
+    assert [cell for cell in cells if re.match(r"[\s\"]*[=+@\uff0b-]", cell)] == []
 
 
 def test_json_and_json_lines_hold_notes_as_lists():
