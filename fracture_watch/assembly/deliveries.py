@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fracture_watch.delivery.outbox import Sender
 
 log = logging.getLogger(__name__)
-_JOIN_SECONDS = 12.0  # an attempt takes at most ten
+_JOIN_SECONDS = 5.0  # for what is under way; what is not noted by then is sent again
 
 
 def destination_of(hook: HookSettings) -> str:

@@ -62,7 +62,7 @@ class WebhookSettings(Section):
             if len(self.secret_of(hook)) < _SHORTEST_SECRET:
                 raise ValueError(
                     f"the hook {hook.known_as} has no secret of at least {_SHORTEST_SECRET} characters to sign with; "
-                    "set FRACTURE_WATCH__WEBHOOKS__SECRET to what `openssl rand -hex 32` says, and tell it to the receiver"
+                    "set FRACTURE_WATCH__WEBHOOKS__SECRET to what `openssl rand -hex 32` says, at the receiver too"
                 )
         return self
 

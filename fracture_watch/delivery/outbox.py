@@ -46,7 +46,7 @@ class Patience:
     """
 
     first: float = 5.0
-    longest: float = 3600.0
+    longest: float = 900.0
     give_up: float = 3 * 86_400.0
 
     def pause(self, attempts: int, seed: str) -> float:

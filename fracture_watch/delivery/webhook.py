@@ -165,9 +165,10 @@ def _ended_after(connection: http.client.HTTPConnection, seconds: float) -> Iter
     timer.start()
     try:
         yield
-    except (OSError, http.client.HTTPException) as error:
-        if ended.is_set():
-            raise TimeoutError from error
-        raise
+    except (OSError, http.client.HTTPException):
+        if not ended.is_set():
+            raise
     finally:
         timer.cancel()
+    if ended.is_set():  # headers that were cut off look like an answer
+        raise TimeoutError
