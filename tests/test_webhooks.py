@@ -21,7 +21,7 @@ from fracture_watch.config import load_settings
 from fracture_watch.delivery.webhook import Webhook
 from fracture_watch.records import Delivery, Kind
 from tests.conftest import REPOSITORY, png, write_config
-from tests.delivery.receiver import SECRET, Receiver, answering, hang
+from tests.delivery.receiver import SECRET, Receiver, answering
 from tests.delivery.test_webhook import DELIVERY
 from tests.test_daemon import built, drop, files, rows, until, working
 from tests.test_end_to_end import Process
@@ -83,8 +83,8 @@ def test_a_daemon_that_is_killed_right_after_an_answer_sends_it_again_and_loses_
 
 
 def test_a_receiver_that_hangs_leaves_rows_and_delays_nothing_else(tmp_path, weights, runtime):
-    stop, receiver = threading.Event(), Receiver()
-    with answering(hang) as url, receiver.up():
+    stop, receiver, released = threading.Event(), Receiver(), threading.Event()
+    with answering(lambda connection, over: released.wait(60)) as url, receiver.up():
         daemon = built(tmp_path, weights, runtime, webhooks=hooks(url, receiver.url))
         settings = load_settings(tmp_path / "config.yaml", {})
         with assembly.delivering(settings, runtime.metrics, stop), working(daemon):
@@ -99,6 +99,7 @@ def test_a_receiver_that_hangs_leaves_rows_and_delays_nothing_else(tmp_path, wei
             assert 'fracture_watch_outbox_waiting{destination="webhook:h1"} 5.0' in said  # the studies
             assert 'fracture_watch_outbox_delivered_total{destination="webhook:h1"} 5.0' in said
             stop.set()
+            released.set()
     assert len(rows(tmp_path)) == 5
 
 
@@ -118,7 +119,8 @@ def told_nobody(tmp_path, weights, runtime):
         assert until(lambda: left(tmp_path, "SELECT filed FROM file") == [(1,)])
     with sqlite3.connect(tmp_path / "fracture_watch.db") as connection:
         connection.execute(
-            "UPDATE outbox SET attempts = 2, last_error = 'it answered 500' WHERE kind = 'result' AND destination LIKE '%h0'"
+            "UPDATE outbox SET attempts = 2, last_error = 'it answered 500' "
+            "WHERE kind = 'result' AND destination LIKE '%h0'"
         )
         connection.execute(
             "UPDATE outbox SET attempts = 9, next_attempt_at = NULL, last_error = 'no answer within 10 s' "
@@ -156,9 +158,13 @@ def test_trace_and_doctor_tell_what_was_and_was_not_delivered(told_nobody, comma
         "to be delivered",
     ]
     said = "\n".join(f"{what}: {detail}" for what, detail in steps)
-    assert re.search(r"^delivered: study sha256:\w+ to webhook:h1 \(\S+\) at attempt 1$", said, re.MULTILINE)
-    assert re.search(r"^to be deliv.*: result 1 to webhook:h0 .*; attempt 2 was in vain: it answered 500", said, re.M)
-    assert re.search(r"^not delivered: study .* given up; attempt 9 was in vain: no answer within 10 s", said, re.M)
+
+    def tells(pattern):
+        return re.search(f"^{pattern}", said, re.MULTILINE)
+
+    assert tells(r"delivered: study sha256:\w+ to webhook:h1 \(\S+\) at attempt 1$")
+    assert tells(r"to be deliv.*: result 1 to webhook:h0 .*; attempt 2 was in vain: it answered 500")
+    assert tells(r"not delivered: study .* given up; attempt 9 was in vain: no answer within 10 s")
 
     code, answer = command(told_nobody, "doctor")
     checks = {c["name"]: (c["ok"], c["detail"]) for c in answer["checks"] if c["part"] == "webhook"}
