@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -77,7 +77,9 @@ def _senders(settings: Settings, outbox: Outbox, metrics: "Metrics") -> "dict[st
 def _forget_orphans(settings: Settings, outbox: Outbox, configured: Collection[str]) -> None:
     """What waits for a hook that is gone from the settings waits as long as for one that is down."""
     oldest = datetime.now(UTC) - timedelta(days=settings.webhooks.give_up_days)
-    count = outbox.forget_orphans(configured, as_utc(oldest))
+    count = 0
+    with suppress(DatabaseUnavailable):  # the next start does it
+        count = outbox.forget_orphans(configured, as_utc(oldest))
     if count:
         log.warning("%d deliveries were given up: what they were for is not in the settings any more", count)
 

@@ -100,15 +100,19 @@ class Sender:
 
     def run(self, stop: threading.Event) -> None:
         """Deliver until ``stop`` is set; what is under way is finished."""
-        out_of_reach = False
+        told = False
         while not stop.is_set():
             try:
                 pause = self.deliver_next()
-                out_of_reach = False
+                told = False
             except SystemicError as error:
-                if not out_of_reach:
+                if not told:
                     log.warning("nothing is delivered to %s meanwhile: %s", self._destination, error)
-                out_of_reach, pause = True, _FAULT_SECONDS
+                told, pause = True, _FAULT_SECONDS
+            except Exception:  # a defect must not end the thread
+                if not told:
+                    log.exception("nothing is delivered to %s meanwhile", self._destination)
+                told, pause = True, _FAULT_SECONDS
             stop.wait(pause)
 
     def deliver_next(self) -> float:
@@ -143,6 +147,6 @@ class Sender:
     def _attempt(self, delivery: Delivery) -> str | None:
         try:
             return self._channel.send(delivery)
-        except Exception:  # a defect must not end the thread: the row stays, and says it
+        except Exception:  # a defect must not hold up the others: the row steps back, and says it
             log.exception("delivery %s to %s", delivery.id, self._destination)
             return "an internal error; the log has the details"

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, column, delete, insert, select, table, text, update
+from sqlalchemy import Connection, column, delete, insert, or_, select, table, text, update
 
 from fracture_watch.records import Delivery, Kind, Status, as_utc
 from fracture_watch.results.database import Database
@@ -121,10 +121,11 @@ class Outbox:
 
     def next_due(self, destination: str, at: str) -> Delivery | None:
         """The oldest that is due, with what it is about as it is recorded now."""
-        due = OutboxRow.destination == destination, OutboxRow.next_attempt_at <= at
+        # What is of later than now was recorded before somebody set the clock back.
+        due = or_(OutboxRow.next_attempt_at <= at, OutboxRow.created_at > at)
         with self._database.reading() as connection:
-            oldest = select(OutboxRow.__table__).where(*due).order_by(OutboxRow.id).limit(1)
-            row = connection.execute(oldest).first()
+            these = select(OutboxRow.__table__).where(OutboxRow.destination == destination, _WAITING, due)
+            row = connection.execute(these.order_by(OutboxRow.id).limit(1)).first()
             if row is None:
                 return None
             kind = Kind(row.kind)
