@@ -39,7 +39,7 @@ def service(settings: Settings, running: Runtime, database: Database) -> "Servic
     card = running.classifier.card
     gallery = Gallery(Illustrator(card.preprocessor, settings.model.heatmaps), settings.filing.artefacts_dir)
     store = Store(database, card.facts, subscriptions(settings))
-    return Service(LocalEngine(running.pipeline), store, gallery, running.stages.measure)
+    return Service(LocalEngine(running.pipeline), store, gallery)
 
 
 def outdated(running: Runtime, database: Database) -> "Iterator[SourceFile]":
@@ -76,7 +76,6 @@ def daemon(settings: Settings, running: Runtime, database: Database) -> "Daemon"
         filing(settings),
         Pace(inbox.give_up_seconds),
         running.metrics,
-        running.stages,
     )
 
 
