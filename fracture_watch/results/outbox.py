@@ -154,6 +154,9 @@ class Outbox:
         """Give up what is older and for none of these destinations; tells how many."""
         orphans = _WAITING, OutboxRow.destination.not_in(destinations), OutboxRow.created_at < before
         values = {"next_attempt_at": None, "last_error": "it is not in the settings any more"}
+        with self._database.reading() as connection:
+            if connection.scalar(select(OutboxRow.id).where(*orphans).limit(1)) is None:
+                return 0
         with self._database.writing() as connection:
             return connection.execute(update(OutboxRow).where(*orphans).values(values)).rowcount
 

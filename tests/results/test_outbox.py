@@ -1,5 +1,6 @@
 """What is written for whom, in the transaction of the result, and what removes it."""
 
+import importlib
 import sqlite3
 import uuid
 from datetime import datetime, timedelta
@@ -206,6 +207,26 @@ def test_what_is_asked_every_second_looks_at_nothing_that_was_delivered(store, o
     assert "TEMP B-TREE" not in plan
     assert "USING INDEX outbox_waiting" in counting
     assert "outbox_given_up" in counting
+
+
+def test_a_database_from_before_gets_the_table_and_keeps_its_rows(tmp_path):
+    before = importlib.import_module("fracture_watch.results.migrations.versions.0004_outbox").down_revision
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+    record(Store(database, MODEL), "a", classified("aa"))
+    database.close()
+    with sqlite3.connect(tmp_path / "x.db") as connection:
+        connection.execute("DROP TABLE outbox")
+        connection.execute("UPDATE alembic_version SET version_num = ?", (before,))
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+    assert len(list(tmp_path.glob("*.bak"))) == 1
+    record(Store(database, MODEL, [EVERYTHING]), "b", classified("bb"))
+    assert waiting(tmp_path) == [("all", "result", 2), ("all", "study", 2)]
+    assert len(query(tmp_path, "SELECT id FROM results")) == 2
+
+
+def test_a_clock_that_is_set_back_keeps_nothing_from_being_told(store, outbox):
+    record(store, "a", Failed("corrupt", "broken", "aa"))
+    assert outbox.next_due("webhook:all", "2020-01-01T00:00:00.000000Z").kind is Kind.RESULT
 
 
 def test_a_database_from_before_has_nothing_that_waits(tmp_path):
