@@ -61,6 +61,11 @@ class Metrics:
         for stage, value in seconds.items():
             self._stages.labels(stage).observe(value)
 
+    def deliver_to(self, destination: str) -> None:
+        """Count from nought: what was never counted is not there to be compared with."""
+        self._delivered.labels(destination)
+        self._not_delivered.labels(destination)
+
     def delivered(self, destination: str) -> None:
         """A destination has what it was sent."""
         self._delivered.labels(destination).inc()

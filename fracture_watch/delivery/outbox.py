@@ -96,6 +96,7 @@ class Sender:
         self._patience = patience
         self._metrics = metrics
         self._clock = clock
+        metrics.deliver_to(destination)
         self._in_vain = 0  # attempts since the last one that was not
 
     def run(self, stop: threading.Event) -> None:

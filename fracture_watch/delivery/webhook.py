@@ -91,13 +91,18 @@ class Webhook:
     def _post(self, content: bytes, headers: Mapping[str, str]) -> int:
         """The status of the answer; its text is not read, since it is nothing to us."""
         host, port = str(self._url.hostname), self._url.port
+        # A name may have several addresses: a dead one must leave time for the next.
         connection = (
-            http.client.HTTPSConnection(host, port, timeout=self._seconds, context=self._tls)
+            http.client.HTTPSConnection(host, port, timeout=self._seconds / 3, context=self._tls)
             if self._tls
-            else http.client.HTTPConnection(host, port, timeout=self._seconds)
+            else http.client.HTTPConnection(host, port, timeout=self._seconds / 3)
         )
         path = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
-        with closing(connection), _ended_after(connection, self._seconds):
+        with closing(connection), _ended_after(connection, self._seconds) as ended:
+            connection.connect()
+            if ended.is_set():  # what is sent now would be taken, and sent again
+                raise TimeoutError
+            connection.sock.settimeout(self._seconds)
             connection.request("POST", path, content, headers)
             return connection.getresponse().status
 
@@ -150,7 +155,7 @@ def _verdict(status: int) -> str | None:
 
 
 @contextmanager
-def _ended_after(connection: http.client.HTTPConnection, seconds: float) -> Iterator[None]:
+def _ended_after(connection: http.client.HTTPConnection, seconds: float) -> Iterator[threading.Event]:
     """End a connection in time: the socket's own time-out begins anew with every byte that trickles in."""
     ended = threading.Event()
 
@@ -164,7 +169,7 @@ def _ended_after(connection: http.client.HTTPConnection, seconds: float) -> Iter
     timer.daemon = True
     timer.start()
     try:
-        yield
+        yield ended
     except (OSError, http.client.HTTPException):
         if not ended.is_set():
             raise

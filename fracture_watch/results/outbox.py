@@ -152,7 +152,7 @@ class Outbox:
 
     def forget_orphans(self, destinations: Collection[str], before: str) -> int:
         """Give up what is older and for none of these destinations; tells how many."""
-        orphans = _WAITING, OutboxRow.destination.not_in(destinations), OutboxRow.created_at < before
+        orphans = _WAITING, OutboxRow.destination.not_in([*destinations]), OutboxRow.created_at < before
         values = {"next_attempt_at": None, "last_error": "it is not in the settings any more"}
         with self._database.reading() as connection:
             if connection.scalar(select(OutboxRow.id).where(*orphans).limit(1)) is None:

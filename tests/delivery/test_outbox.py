@@ -115,6 +115,7 @@ def files(receiver):
 
 def test_every_result_is_told_once_in_order(house, receiver):
     house.record("c", "a", "b")
+    assert house.said("fracture_watch_outbox_delivered_total") == 0
     with receiver.up():
         house.work()
         house.work(3600)

@@ -143,6 +143,11 @@ def test_a_receiver_that_trickles_is_left():
         assert Webhook(url, SECRET, seconds=0.5).send(DELIVERY) == "no answer within 0.5 s"
 
 
+def test_a_name_with_a_dead_address_is_reached_at_the_next(receiver):
+    """localhost is ::1 first, where nobody is."""
+    assert Webhook(receiver.url.replace("127.0.0.1", "localhost"), SECRET).send(DELIVERY) is None
+
+
 def test_what_hangs_up_or_speaks_something_else_is_told_in_our_words():
     def hang_up(connection, over):
         got = b""
