@@ -2,7 +2,7 @@
 
 import sqlite3
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -72,45 +72,51 @@ class Standing:
 
 def announce(connection: Connection, subscriptions: Sequence[Subscription], file_ids: Collection[int]) -> None:
     """Write what subscribers are to be told of new rows and of their studies, in the transaction of those rows."""
-    if not subscriptions:
+    if not subscriptions or not file_ids:
         return
     columns = FileRow.id, FileRow.completed_at, FileRow.status, FileRow.prediction, FileRow.study_key
-    grown = {}  # duplicates bring a study nothing new
-    for file in connection.execute(select(*columns).where(FileRow.id.in_(file_ids)).order_by(FileRow.id)).all():
+    files = connection.execute(select(*columns).where(FileRow.id.in_(file_ids)).order_by(FileRow.id)).all()
+    # Duplicates bring a study nothing new; of the others the latest begins its quiet time anew.
+    grown = {file.study_key: file for file in files if file.study_key and file.status != str(Status.DUPLICATE)}
+    rows = [
+        _row(subscription, Kind.RESULT, file)
+        for file in files
+        for subscription in subscriptions
+        if subscription.wants(Kind.RESULT, file.prediction)
+    ]
+    rows += _of_studies(connection, subscriptions, grown)
+    if rows:
+        connection.execute(insert(OutboxRow), rows)
+
+
+def _of_studies(
+    connection: Connection, subscriptions: Sequence[Subscription], latest: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Rows for studies that have a new file; what was not delivered before it is out of date, and goes."""
+    theirs = OutboxRow.study_uid.in_(list(latest)), OutboxRow.destination.in_([s.destination for s in subscriptions])
+    connection.execute(delete(OutboxRow).where(*theirs, OutboxRow.kind == str(Kind.STUDY), _WAITING))
+    studies = select(StudyRow.study_uid, StudyRow.prediction).where(StudyRow.study_uid.in_(list(latest)))
+    for study_uid, prediction in connection.execute(studies).all():
         for subscription in subscriptions:
-            if subscription.wants(Kind.RESULT, file.prediction):
-                _put(connection, subscription.destination, Kind.RESULT, file)
-        if file.study_key and file.status != str(Status.DUPLICATE):
-            grown[file.study_key] = file
-    for study_uid, latest in grown.items():
-        prediction = connection.scalar(select(StudyRow.prediction).where(StudyRow.study_uid == study_uid))
-        for subscription in subscriptions:
-            _announce_study(connection, subscription, latest, prediction)
+            if subscription.wants(Kind.STUDY, prediction):
+                yield _row(subscription, Kind.STUDY, latest[study_uid])
 
 
-def _announce_study(connection: Connection, subscription: Subscription, latest: Any, prediction: str | None) -> None:
-    """A new file begins the quiet time anew; what was not delivered by then is out of date."""
-    same = OutboxRow.study_uid == latest.study_key, OutboxRow.destination == subscription.destination
-    connection.execute(delete(OutboxRow).where(*same, OutboxRow.kind == str(Kind.STUDY), _WAITING))
-    if subscription.wants(Kind.STUDY, prediction):
-        _put(connection, subscription.destination, Kind.STUDY, latest, subscription.quiet_seconds)
-
-
-def _put(connection: Connection, destination: str, kind: Kind, file: Any, seconds: float = 0.0) -> None:
-    due = datetime.fromisoformat(file.completed_at) + timedelta(seconds=seconds)
+def _row(subscription: Subscription, kind: Kind, file: Any) -> dict[str, Any]:
+    of_study = kind is Kind.STUDY
+    due = datetime.fromisoformat(file.completed_at) + timedelta(seconds=subscription.quiet_seconds if of_study else 0)
     # The number of a row that was removed may be given again; with its time it is unique.
-    name = f"{destination} {kind} {file.id} {file.completed_at}"
-    values = {
+    name = f"{subscription.destination} {kind} {file.id} {file.completed_at}"
+    return {
         "delivery_id": str(uuid.uuid5(_IDS, name)),
         "kind": str(kind),
-        "destination": destination,
+        "destination": subscription.destination,
         "file_id": file.id,
-        "study_uid": file.study_key if kind is Kind.STUDY else None,
+        "study_uid": file.study_key if of_study else None,
         "created_at": file.completed_at,
         "attempts": 0,
         "next_attempt_at": as_utc(due),
     }
-    connection.execute(insert(OutboxRow).values(values))
 
 
 class Outbox:
