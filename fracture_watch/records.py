@@ -4,10 +4,11 @@
 """
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,6 +47,13 @@ class Format(StrEnum):
     WEBP = "webp"
     BMP = "bmp"
     UNKNOWN = "unknown"
+
+
+class Kind(StrEnum):
+    """What is delivered."""
+
+    RESULT = "result"  # what came of one file
+    STUDY = "study"  # a study that no new file came to for a while
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +262,22 @@ class Recorded:
     outcome: Outcome
     filed_path: Path | None
     attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Something that is to reach a destination at least once.
+
+    ``id`` is the same at every attempt, of which ``attempts`` were made; ``created_at`` is when it was recorded;
+    ``subject`` is the row of the view ``results`` or ``studies`` that it is about, as the database has it now.
+    """
+
+    id: str
+    kind: Kind
+    destination: str
+    attempts: int
+    created_at: str
+    subject: Mapping[str, Any] = field(repr=False)
 
 
 def now() -> str:

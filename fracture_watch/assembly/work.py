@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fracture_watch.assembly.deliveries import subscriptions
 from fracture_watch.assembly.model import Runtime
 from fracture_watch.assembly.storage import filing, inbox_lock, make_folder
 from fracture_watch.config import Settings
@@ -37,7 +38,8 @@ def service(settings: Settings, running: Runtime, database: Database) -> "Servic
 
     card = running.classifier.card
     gallery = Gallery(Illustrator(card.preprocessor, settings.model.heatmaps), settings.filing.artefacts_dir)
-    return Service(LocalEngine(running.pipeline), Store(database, card.facts), gallery)
+    store = Store(database, card.facts, subscriptions(settings))
+    return Service(LocalEngine(running.pipeline), store, gallery)
 
 
 def outdated(running: Runtime, database: Database) -> "Iterator[SourceFile]":
