@@ -24,6 +24,7 @@ from fracture_watch.web.site import Site, problem
 from fracture_watch.web.slots import Slots
 
 _AT_ONCE = 6  # with the predictions two less than the server has threads: there is always one for the probes
+_HEATMAP = 2048  # longest side, unless somebody asks for more: there is little to see in it, and much to paint
 _KEPT = 64 << 20  # bytes of pictures that are kept in memory
 
 
@@ -105,7 +106,7 @@ def _image(site: Site, row: dict[str, Any], side: int | None) -> Wish:
 
 def _heatmap(site: Site, row: dict[str, Any], side: int | None) -> Wish:
     """Of the model that gave the result: the one in force draws anew, of another there is what it drew then."""
-    filed, model = _filed(row), row["model_id"]
+    filed, model, side = _filed(row), row["model_id"], side or _HEATMAP
     tag = _tag("heatmap", filed, model, side)
     if model == site.model.id:
         return Wish(filed.path, lambda: site.viewer.heatmap(filed, side), tag)

@@ -152,6 +152,7 @@ def test_readiness_has_reasons(tmp_path, pipeline, status, code, reasons):
     answer = client(tmp_path, pipeline, status).get("/readyz")
     assert (answer.status_code, answer.get_json()["reasons"]) == (code, reasons)
     assert answer.get_json()["watching"] == status.mode
+    assert ("Retry-After" in answer.headers) is (code == 503)
 
 
 def test_metrics_are_prometheus_text_and_want_the_token(tmp_path, pipeline):
