@@ -1,5 +1,6 @@
 """A file that has a result -> the pictures of it that people look at."""
 
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -25,11 +26,12 @@ class Workers(Decoder, Protocol):
 
 
 class Viewer:
-    """Draws filed radiographs anew, as PNG.
+    """Draws filed radiographs anew, as PNG. One at a time, so that a large one never keeps all workers busy.
 
     Parameters
     ----------
     workers : Workers
+        At least two.
     classifier : Classifier
     preprocessor : Preprocessor
         The classifier's.
@@ -39,6 +41,7 @@ class Viewer:
         self._workers = workers
         self._classifier = classifier
         self._preprocessor = preprocessor
+        self._one = threading.Lock()
 
     def image(self, filed: Filed, side: int | None) -> bytes | None:
         """The radiograph as displayed, in full or with its long side at most ``side`` pixels.
@@ -53,16 +56,16 @@ class Viewer:
         FractureWatchError
             If it cannot be decoded.
         """
-        return self._workers.draw(filed, partial(plain, side=side)).result()
+        with self._one:
+            return self._workers.draw(filed, partial(plain, side=side)).result()
 
     def heatmap(self, filed: Filed, side: int | None) -> bytes | None:
         """Like ``image``, under the heat map of the model in force."""
         # Two passes, because the network is here and the pixels are there: the full picture never crosses over.
-        prepared = self._workers.submit(SourceFile(filed.path, 0, 0, 0, now())).result()
-        if prepared.sha256 != filed.sha256:
-            return None
-        [prediction] = self._classifier.classify([prepared])
-        if prediction.evidence is None:
-            return self.image(filed, side)
-        finish = partial(painted, side=side, evidence=prediction.evidence, preprocessor=self._preprocessor)
-        return self._workers.draw(Filed(filed.path, filed.sha256, prediction.frame), finish).result()
+        with self._one:
+            prepared = self._workers.submit(SourceFile(filed.path, 0, 0, 0, now())).result()
+            if prepared.sha256 != filed.sha256:
+                return None
+            [prediction] = self._classifier.classify([prepared])
+            finish = partial(painted, side=side, evidence=prediction.evidence, preprocessor=self._preprocessor)
+            return self._workers.draw(Filed(filed.path, filed.sha256, prediction.frame), finish).result()

@@ -63,8 +63,7 @@ def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]
     count = workers or imaging.workers or cores()
     bounds = imaging.timeout_seconds, imaging.memory_mb
     # Workers start with their first file, so the second pool costs nothing until somebody asks.
-    few = min(_ADHOC, cores())
-    with closing(WorkerPool(plan, count, *bounds)) as decoder, closing(WorkerPool(plan, few, *bounds)) as adhoc:
+    with closing(WorkerPool(plan, count, *bounds)) as decoder, closing(WorkerPool(plan, _ADHOC, *bounds)) as adhoc:
         urgent = Urgent(classifier)
         pipeline, answering = Pipeline(decoder, classifier, notes), Pipeline(adhoc, urgent, notes)
         viewer = Viewer(adhoc, urgent, classifier.card.preprocessor)

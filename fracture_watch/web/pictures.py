@@ -12,7 +12,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
 from fracture_watch import __version__
-from fracture_watch.errors import FileFailed, FileRejected, Unreadable
+from fracture_watch.errors import FileFailed, FileRejected, OutOfMemory, Unreadable
 from fracture_watch.records import Filed
 from fracture_watch.results import queries
 from fracture_watch.results.rows import as_path
@@ -143,7 +143,8 @@ def _tagged(response: Response, wanted: Wish) -> Response:
 
 
 def _refused(error: FileFailed | FileRejected) -> Answer:
-    return refused(error.code, error.detail)
+    smaller = "; or ask for a smaller picture with size" if isinstance(error, OutOfMemory) else ""
+    return refused(error.code, error.detail + smaller)
 
 
 def _gone(number: int) -> Answer:
