@@ -46,8 +46,19 @@ class Filter:
     status: str | None = None
     limit: int | None = None
 
-    def statement(self) -> Select[Any]:
-        """The query, newest first."""
+    def statement(self, after: cursors.Position | None = None) -> Select[Any]:
+        """The query, newest first; ``after``: what follows the row that is there in that order."""
+        wanted = self._conditions() + ([_before(_NEWEST, after)] if after else [])
+        newest = _descending(_NEWEST)
+        alone = self == Filter(min_probability=self.min_probability, limit=self.limit)
+        if alone and self.min_probability is not None and self.limit:
+            # Probabilities are in no order of time. Bounded on both sides, SQLite takes their index, finds the newest
+            # in it alone, and reads no rows but those.
+            wanted.append(_RESULTS.c.probability <= 1)
+            wanted = [_RESULTS.c.id.in_(select(_RESULTS.c.id).where(*wanted).order_by(*newest).limit(self.limit))]
+        return select(_RESULTS).where(*wanted).order_by(*newest).limit(self.limit)
+
+    def _conditions(self) -> list[ColumnElement[bool]]:
         c = _RESULTS.c
         conditions = (
             (c.prediction, operator.eq, self.prediction),
@@ -63,7 +74,7 @@ class Filter:
             wanted += [c.sha256 == self.study.removeprefix("sha256:"), c.study_uid.is_(None)]
         elif self.study is not None:
             wanted.append(c.study_uid == self.study)
-        return select(_RESULTS).where(*wanted).order_by(*_descending(_NEWEST)).limit(self.limit)
+        return wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +133,8 @@ def page(database: Database, wanted: Filter, after: str | None = None, limit: in
         If ``after`` is none that was given out for this filter.
     """
     question = repr(replace(wanted, limit=None))
-    statement = wanted.statement().limit(limit + 1)
-    if after is not None:
-        statement = statement.where(_before(_NEWEST, cursors.decode(question, after, (str, int))))
+    position = None if after is None else cursors.decode(question, after, (str, int))
+    statement = replace(wanted, limit=limit + 1).statement(position)
     with database.reading() as connection:
         rows = [dict(row) for row in connection.execute(statement).mappings()]
     return _cut(rows, limit, question, _NEWEST)

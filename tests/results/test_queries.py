@@ -75,7 +75,15 @@ def walk(ask, limit):
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 5])
 def test_pages_are_the_results_in_pieces(database, limit):
-    for wanted in (Filter(), Filter(limit=1), Filter(min_probability=0.5), Filter(patient="nobody")):
+    last = Classified("last", Facts(), Prediction(Label.FRACTURED, 1.0, 0.5, MODEL))
+    Store(database, MODEL).record([(SourceFile(Path("/in/last"), 0, 0, 0, "2026"), last, None)])
+    for wanted in (
+        Filter(),
+        Filter(limit=1),
+        Filter(min_probability=0.5),
+        Filter(patient="nobody"),
+        Filter(min_probability=0.0),
+    ):
         whole = list(results(database, Filter(min_probability=wanted.min_probability, patient=wanted.patient)))
         assert list(walk(lambda after, limit, wanted=wanted: page(database, wanted, after, limit), limit)) == whole
 
