@@ -46,7 +46,9 @@ def create_app(site: Site, access: Access) -> Flask:
     def _http_error(error: HTTPException) -> tuple[Response, int]:
         if error.code == 413:
             limit = access.max_upload_bytes >> 20
-            return problem(413, "too_large", f"the upload is larger than {limit} MiB (web.max_upload_mb)")
+            return problem(
+                413, "too_large", f"the upload is larger than {limit} MiB (web.max_upload_mb), or has over 1,000 parts"
+            )
         return failure(error)
 
     @app.errorhandler(SystemicError)
