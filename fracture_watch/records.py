@@ -89,6 +89,15 @@ Source: TypeAlias = SourceFile | Upload
 
 
 @dataclass(frozen=True, slots=True)
+class Filed:
+    """One frame of a file that has a result; unless it is ``None``, the digest tells whether it is still the same."""
+
+    path: Path
+    sha256: str | None
+    frame: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What a file says of itself. An absent or unreadable fact is ``None``; a PNG has none but its size.
 

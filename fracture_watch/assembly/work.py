@@ -104,7 +104,7 @@ def website(settings: Settings, running: Runtime, database: Database, watcher: "
     from fracture_watch.web.app import Access, create_app
     from fracture_watch.web.site import Site
 
-    web = settings.web
+    web, card = settings.web, running.classifier.card
 
     def status() -> "DaemonStatus | None":
         return watcher.status if watcher else None
@@ -113,10 +113,14 @@ def website(settings: Settings, running: Runtime, database: Database, watcher: "
         _watch_status(running.metrics, watcher)
     site = Site(
         pipeline=running.adhoc,
-        illustrate=DataUrl(Illustrator(running.classifier.card.preprocessor)),
+        illustrate=DataUrl(Illustrator(card.preprocessor)),
+        viewer=running.viewer,
         status=status,
         metrics=running.metrics.text,
         recent=lambda: list(results(database, Filter(limit=200))),
+        database=database,
+        model=card.facts,
+        threshold=card.threshold.value,
         inbox=settings.inbox.path,
     )
     token = web.token.get_secret_value() if web.token else None

@@ -89,6 +89,27 @@ def png(pixels: Pixels) -> bytes:
     return buffer.getvalue()
 
 
+def plain(pixels: Pixels, side: int | None) -> bytes:
+    """The radiograph as a PNG file, its long side at most ``side`` pixels."""
+    return png(_shrunk(pixels, side))
+
+
+def painted(
+    pixels: Pixels, side: int | None, evidence: NDArray[np.float32] | None, preprocessor: Preprocessor
+) -> bytes:
+    """Like ``plain``, under the evidence for *fractured*, if there is any."""
+    shown = _shrunk(pixels, side)
+    return png(shown if evidence is None else overlay(shown, evidence, preprocessor))
+
+
+def _shrunk(pixels: Pixels, side: int | None) -> Pixels:
+    if side is None:
+        return pixels
+    image = Image.fromarray(pixels)
+    image.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)  # never enlarges
+    return np.asarray(image)
+
+
 def data_url(content: bytes, kind: str = "image/png") -> str:
     """A file as part of a page or an answer."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
