@@ -23,6 +23,7 @@ from fracture_watch.errors import InvalidSettings
 from fracture_watch.records import LOOPBACK
 
 _PREFIX = "FRACTURE_WATCH__"
+_SHORTEST_SALT = 16  # characters
 
 
 def _from_folder(path: Path, info: ValidationInfo) -> Path:
@@ -138,6 +139,26 @@ class WebSettings(_Section):
         return self
 
 
+class PrivacySettings(_Section):
+    """What becomes of identifiers: of patients, accession numbers, free text, paths; under ``drop`` of UIDs, too."""
+
+    identifiers: Literal["keep", "hash", "drop"] = "keep"
+    salt: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _salted(self) -> Self:
+        salt = self.salt.get_secret_value() if self.salt else ""
+        if self.identifiers == "hash" and len(salt) < _SHORTEST_SALT:
+            raise ValueError(
+                f"identifiers: hash needs a secret salt of at least {_SHORTEST_SALT} characters, or anybody could "
+                "find a patient by trying numbers. Make one with "
+                "`python3 -c 'import secrets; print(secrets.token_hex(32))'`, "
+                f"put it into the environment as {_PREFIX}PRIVACY__SALT, and keep a copy: with another one the same "
+                "patient gets another hash"
+            )
+        return self
+
+
 class LoggingSettings(_Section):
     """How the log is written, on standard error."""
 
@@ -155,6 +176,7 @@ class Settings(_Section):
     model: ModelSettings = ModelSettings.model_construct()
     database: DatabaseSettings = DatabaseSettings.model_construct()
     web: WebSettings = WebSettings.model_construct()
+    privacy: PrivacySettings = PrivacySettings.model_construct()
     logging: LoggingSettings = LoggingSettings.model_construct()
 
     @model_validator(mode="after")

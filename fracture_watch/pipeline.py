@@ -6,7 +6,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Protocol, TypeAlias, TypeVar
 
 from fracture_watch.errors import FileFailed, FileRejected, FractureWatchError, Internal, SystemicError
-from fracture_watch.records import Classified, Duplicate, Failed, Outcome, Prediction, Prepared, Rejected, Source
+from fracture_watch.records import (
+    Classified,
+    Duplicate,
+    Failed,
+    Outcome,
+    Prediction,
+    Prepared,
+    Rejected,
+    Source,
+    Upload,
+)
 from fracture_watch.stages import Measure, unmeasured
 
 log = logging.getLogger(__name__)
@@ -101,7 +111,8 @@ class Pipeline:
         except SystemicError:
             raise
         except Exception as error:
-            log.exception("%s: internal error", source.name)
+            # The name of an upload is its sender's, and often a patient's.
+            log.exception("%s: internal error", "an upload" if isinstance(source, Upload) else source.name)
             return Failed(Internal.code, f"an internal error: {type(error).__name__}: {error}; see the log")
 
     def _run(self, batch: Sequence[Source], known: Known | None, draw: Draw) -> list[Outcome]:

@@ -130,6 +130,8 @@ def _outlook(row: Any) -> str:
     place = row["filed_path"]
     there = bool(place) and os.path.lexists(as_path(place))
     where = f"it lies in {place}" if there else f"it is not in {place} any more" if place else "its file is not kept"
+    if place and not Path(place).is_absolute():
+        where = "it stayed where it was found, and that is not recorded (privacy.identifiers)"
     if row["status"] == Status.STALLED:
         return "it is processed when its writer is done"
     if not row["filed"]:

@@ -9,10 +9,12 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fracture_watch.assembly.storage import privacy
 from fracture_watch.config import Settings
 from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.model import load_classifier
-from fracture_watch.pipeline import Pipeline
+from fracture_watch.pipeline import Decoder, Pipeline
+from fracture_watch.privacy import Guarded
 from fracture_watch.stages import Stages
 
 if TYPE_CHECKING:
@@ -62,8 +64,16 @@ def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]
     # Workers start with their first file, so the second pool costs nothing until somebody asks.
     with closing(WorkerPool(plan, count, *bounds)) as decoder, closing(WorkerPool(plan, 1, *bounds)) as adhoc:
         stages, metrics = Stages(), Metrics()
-        pipeline = Pipeline(decoder, classifier, notes, stages.measure)
-        yield Runtime(classifier, pipeline, Pipeline(adhoc, classifier, notes), stages, metrics)
+        guarded = [_guarded(pool, settings) for pool in (decoder, adhoc)]
+        pipeline = Pipeline(guarded[0], classifier, notes, stages.measure)
+        yield Runtime(classifier, pipeline, Pipeline(guarded[1], classifier, notes), stages, metrics)
+
+
+def _guarded(decoder: Decoder, settings: Settings) -> Decoder:
+    """What leaves a decoder names nobody whom the settings want unnamed."""
+    if settings.privacy.identifiers == "keep":
+        return decoder
+    return Guarded(decoder, privacy(settings))
 
 
 def load_model(settings: Settings) -> "Classifier":

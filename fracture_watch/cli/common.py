@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from traceback import format_tb
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,7 +26,7 @@ def settings_from(config: Path) -> "Settings":
     from fracture_watch.config import load_settings
 
     settings = load_settings(config)
-    _start_log(settings.logging)
+    _start_log(settings.logging, quoting=settings.privacy.identifiers == "keep")
     return settings
 
 
@@ -58,7 +59,20 @@ def track(items: Iterable[Any], description: str) -> Iterable[Any]:
     return tracked(items, description, console=console, transient=True, disable=not console.is_terminal)
 
 
-class _TextLines(logging.Formatter):
+class _Lines(logging.Formatter):
+    """``quoting``: a traceback has the texts of its errors, which may quote the file that caused them."""
+
+    quoting = True
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  logging's own name
+        if self.quoting:
+            return super().formatException(ei)
+        kind, _, traceback = ei
+        frames = "".join(format_tb(traceback))
+        return f"{frames}{kind.__name__ if kind else 'error'} (its text is withheld: privacy.identifiers)"
+
+
+class _TextLines(_Lines):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's own name
         from fracture_watch.delivery.exports import printable
 
@@ -66,7 +80,7 @@ class _TextLines(logging.Formatter):
         return super().formatMessage(record)
 
 
-class _JsonLines(logging.Formatter):
+class _JsonLines(_Lines):
     def format(self, record: logging.LogRecord) -> str:
         from datetime import UTC, datetime
 
@@ -82,9 +96,10 @@ class _JsonLines(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
-def _start_log(wanted: "LoggingSettings") -> None:
+def _start_log(wanted: "LoggingSettings", *, quoting: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    text = _TextLines("%(asctime)s %(levelname)-7s %(message)s")
-    handler.setFormatter(_JsonLines() if wanted.format == "json" else text)
+    lines = _JsonLines() if wanted.format == "json" else _TextLines("%(asctime)s %(levelname)-7s %(message)s")
+    lines.quoting = quoting
+    handler.setFormatter(lines)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("fracture_watch").setLevel(wanted.level.upper())

@@ -36,7 +36,7 @@ def _slip(recorded: Recorded) -> dict[str, Any]:
         "code": getattr(outcome, "code", None),
         "detail": getattr(outcome, "detail", None),
         "sha256": outcome.sha256,
-        "source_path": str(recorded.source.path),
+        "source_path": recorded.source.name,
         "attempts": recorded.attempts,
         "when": now(),
     }
