@@ -119,3 +119,16 @@ def test_origins_tell_file_and_environment_apart(tmp_path):
     found = origins(path, {"FRACTURE_WATCH__WEB__PORT": "2"})
     assert found["web", "port"] == "FRACTURE_WATCH__WEB__PORT"
     assert found["web", "host"] == str(path)
+
+
+@pytest.mark.parametrize("salt", [None, "", "short"])
+def test_hashing_without_a_secret_is_refused_with_the_way_to_make_one(tmp_path, salt):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({"privacy": {"identifiers": "hash", "salt": salt}}))
+    with pytest.raises(
+        InvalidSettings, match=r"line 1: privacy: identifiers: hash needs a secret salt.*secrets\.token"
+    ):
+        load_settings(path, {})
+    settings = load_settings(path, {"FRACTURE_WATCH__PRIVACY__SALT": "0123456789abcdef"})
+    assert settings.privacy.salt.get_secret_value() == "0123456789abcdef"
+    assert "0123456789abcdef" not in str(settings.model_dump(mode="json"))
