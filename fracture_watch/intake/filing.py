@@ -87,8 +87,11 @@ class Filing:
                 source.unlink()
         except OSError as error:
             if error.errno in _FULL:
-                raise StorageUnavailable(
-                    f"{recorded.source.name} cannot be filed to {target}: {error.strerror}; make room on that disk"
+                root = (
+                    self.processed_dir if target and target.is_relative_to(self.processed_dir) else self.quarantine_dir
+                )
+                raise StorageUnavailable(  # /readyz says it to everybody, so it names no file
+                    f"nothing can be filed to {root}: {error.strerror}; make room on that disk"
                 ) from error
             self.probe()
             self._require_open_inbox(
@@ -179,7 +182,7 @@ class Filing:
             return
         effective = os.access in os.supports_effective_ids
         if not os.access(folder, os.W_OK | os.X_OK, effective_ids=effective):
-            shown = f"a folder in {self.inbox}" if source.alias else folder
+            shown = self.inbox if folder == self.inbox else f"a folder in {self.inbox}"
             raise StorageUnavailable(
                 f"files cannot be taken out of {shown}: {error.strerror}; make it writable for this user, or "
                 "set filing.processed to keep"

@@ -11,8 +11,8 @@ from fracture_watch.web.site import Site
 from tests.test_pipeline import CountingClassifier, TableDecoder, prepared
 
 
-def client(tmp_path, pipeline, status=None, rows=(), **access):
-    site = Site(
+def site_of(tmp_path, pipeline, status=None, rows=()):
+    return Site(
         pipeline=pipeline,
         illustrate=lambda item, prediction: "data:image/png;base64,AA==",
         status=lambda: status,
@@ -20,8 +20,11 @@ def client(tmp_path, pipeline, status=None, rows=(), **access):
         recent=lambda: list(rows),
         inbox=tmp_path,
     )
+
+
+def client(tmp_path, pipeline, status=None, rows=(), **access):
     defaults = {"host": "127.0.0.1", "token": None, "max_upload_bytes": 1 << 20}
-    return create_app(site, Access(**(defaults | access))).test_client()
+    return create_app(site_of(tmp_path, pipeline, status, rows), Access(**(defaults | access))).test_client()
 
 
 @pytest.fixture
