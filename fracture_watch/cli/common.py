@@ -1,6 +1,5 @@
 """What commands share: options, the log, and where text goes."""
 
-import json
 import logging
 import sys
 from collections.abc import Iterable
@@ -9,6 +8,8 @@ from traceback import format_tb
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from fracture_watch.texts import json_text
 
 if TYPE_CHECKING:
     from fracture_watch.config import LoggingSettings, Settings
@@ -47,7 +48,7 @@ def say(text: str) -> None:
 
 def say_json(value: Any) -> None:
     """A JSON value on a line of its own."""
-    typer.echo(json.dumps(value, ensure_ascii=False))
+    typer.echo(json_text(value))
 
 
 def track(items: Iterable[Any], description: str) -> Iterable[Any]:
@@ -93,7 +94,7 @@ class _JsonLines(_Lines):
         entry |= getattr(record, "facts", {})
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
+        return json_text(entry)
 
 
 def _start_log(wanted: "LoggingSettings", *, quoting: bool) -> None:
