@@ -79,7 +79,7 @@ def _now_there(path: Path, inbox: Inbox, filed: set[str | None]) -> Iterator[Ste
     watcher = holder(inbox.lock)
     if watcher is None:
         yield Step(None, None, "waiting", f"no watcher runs on {inbox.tree.root}; start one with `fracture-watch run`")
-    elif str(path) in filed:
+    elif {str(path), inbox.tree.source(path, path.lstat()).name} & filed:
         yield Step(None, None, "stays", "its result is recorded, and it stays in the inbox")
     else:
         yield Step(None, None, "waiting", f"{_waiting_for(path, inbox)}; watched by {watcher}")

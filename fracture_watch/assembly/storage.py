@@ -132,7 +132,11 @@ def places(settings: Settings, *, erase: bool) -> "Places":
 
     chosen, inbox = settings.filing, settings.inbox.path
     ours = (chosen.processed_dir, chosen.quarantine_dir, inbox) if erase else (chosen.processed_dir,)
-    return Places(ours, chosen.artefacts_dir, inbox)
+    known = tree(settings, inbox)
+    stayed: dict[Path, Path] = {}
+    if known.named and chosen.processed == "keep" and inbox.is_dir():
+        stayed = {Path(source.name): source.path for source in scan(known)}
+    return Places(ours, chosen.artefacts_dir, inbox, stayed)
 
 
 def make_folder(key: str, path: Path) -> None:

@@ -127,3 +127,16 @@ def test_files_that_stay_in_the_inbox_are_classified_once(fw, config, processed)
     drop(config.parent, "late.png", png(5))
     processed(2, left=[NAME, "late.png"], FRACTURE_WATCH__FILING__PROCESSED="keep")  # a new start, which remembers
     assert rows(config.parent, "SELECT status FROM results") == [("classified",)] * 2
+
+
+def test_a_patient_is_erased_in_the_inbox_too_and_what_is_old_there_stays(
+    fw, config, processed, identifiers, monkeypatch
+):
+    monkeypatch.setenv("FRACTURE_WATCH__FILING__PROCESSED", "keep")
+    drop(config.parent, NAME, dicom(PIXELS, PatientID="ANA"))
+    processed(1, left=[NAME], FRACTURE_WATCH__FILING__PROCESSED="keep")
+    _, out, _ = fw("prune", "--older-than", "0h", "--yes")
+    assert "1 results stay, because their file stays in the inbox" in out
+    fw("prune", "--patient", "ANA", "--yes")
+    assert files(config.parent / "inbox") == ([] if identifiers == "hash" else [NAME])
+    assert rows(config.parent, "SELECT count(*) FROM results") == [(0 if identifiers == "hash" else 1,)]
