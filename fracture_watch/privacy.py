@@ -90,14 +90,15 @@ class Privacy:
         left |= {name: _known_words(known.get(name), words) for name, words in _WORDS.items()}
         if self.identifiers == "hash":
             left |= {name: self.token(name, known[name]) for name in _HASHED if name in known}
-            left |= {name: known.get(name) for name in _UIDS}
+            left |= {name: self._uid(name, known[name]) for name in _UIDS if name in known}
         return Facts(**left)
 
     def notes(self, notes: tuple[str, ...]) -> tuple[str, ...]:
         """Notes that quote nothing, and in the place of others that there was one."""
         if self.identifiers == "keep":
             return notes
-        return tuple(note if _PLAIN_NOTE.fullmatch(note) else f"a note: {_WITHHELD}" for note in notes)
+        told = (note if _PLAIN_NOTE.fullmatch(note) else f"a note: {_WITHHELD}" for note in notes)
+        return tuple(dict.fromkeys(told))
 
     def error(self, error: FractureWatchError) -> FractureWatchError:
         """The same kind of error without what it quotes."""
@@ -107,6 +108,10 @@ class Privacy:
         told = type(error)(error.detail if plain else f"{_PLAIN_DETAILS.get(error.code, error.code)}; {_WITHHELD}")
         told.sha256, told.facts = error.sha256, self.facts(error.facts)
         return told
+
+    def _uid(self, name: str, value: str) -> str:
+        """A UID; what only stands in its place may be anything."""
+        return value if re.fullmatch(r"[0-9.]{1,64}", value) else self.token(name, value)
 
     def source(self, source: SourceFile) -> SourceFile:
         """The file with the alias under which it goes."""
