@@ -15,7 +15,6 @@ from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.model import load_classifier
 from fracture_watch.pipeline import Decoder, Pipeline
 from fracture_watch.privacy import Guarded
-from fracture_watch.stages import Stages
 
 if TYPE_CHECKING:
     from fracture_watch.delivery.metrics import Metrics
@@ -27,15 +26,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A loaded model and its decoding workers. ``adhoc`` has one of its own, so that it never waits for a backlog.
-
-    ``stages`` times ``pipeline`` and what is done with its outcomes.
-    """
+    """A loaded model and its decoding workers. ``adhoc`` has one of its own, so that it never waits for a backlog."""
 
     classifier: "Classifier"
     pipeline: Pipeline
     adhoc: Pipeline
-    stages: Stages
     metrics: "Metrics"
 
 
@@ -50,23 +45,22 @@ def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]
     """
     from fracture_watch.delivery.metrics import Metrics
     from fracture_watch.imaging.workers import Plan, WorkerPool
-    from fracture_watch.model.preprocess import thumbnail
+    from fracture_watch.model.preprocess import Small
 
     # Decoding workers and torch share the cores: threads that spin while they wait would slow both many times over.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _keep_freed_memory()
     imaging, classifier = settings.imaging, load_model(settings)
-    plan = Plan(classifier.card.preprocessor, thumbnail, limits(settings), _scope(settings))
+    plan = Plan(Small(classifier.card.preprocessor), limits(settings), _scope(settings))
     # torch is the reference; a result that something else computed says so.
     notes = () if settings.model.runtime == "torch" else (f"runtime {settings.model.runtime}",)
     count = workers or imaging.workers or cores()
     bounds = imaging.timeout_seconds, imaging.memory_mb
     # Workers start with their first file, so the second pool costs nothing until somebody asks.
     with closing(WorkerPool(plan, count, *bounds)) as decoder, closing(WorkerPool(plan, 1, *bounds)) as adhoc:
-        stages, metrics = Stages(), Metrics()
         guarded = [_guarded(pool, settings) for pool in (decoder, adhoc)]
-        pipeline = Pipeline(guarded[0], classifier, notes, stages.measure)
-        yield Runtime(classifier, pipeline, Pipeline(guarded[1], classifier, notes), stages, metrics)
+        pipeline, answering = (Pipeline(each, classifier, notes) for each in guarded)
+        yield Runtime(classifier, pipeline, answering, Metrics())
 
 
 def _guarded(decoder: Decoder, settings: Settings) -> Decoder:

@@ -37,7 +37,7 @@ def service(settings: Settings, running: Runtime, database: Database) -> "Servic
 
     card = running.classifier.card
     gallery = Gallery(Illustrator(card.preprocessor, settings.model.heatmaps), settings.filing.artefacts_dir)
-    return Service(LocalEngine(running.pipeline), Store(database, card.facts), gallery, running.stages.measure)
+    return Service(LocalEngine(running.pipeline), Store(database, card.facts), gallery)
 
 
 def outdated(settings: Settings, running: Runtime, database: Database) -> "Iterator[SourceFile]":
@@ -73,7 +73,6 @@ def daemon(settings: Settings, running: Runtime, database: Database) -> "Daemon"
         filing(settings),
         Pace(inbox.give_up_seconds),
         running.metrics,
-        running.stages,
     )
 
 

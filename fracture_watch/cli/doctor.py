@@ -107,16 +107,19 @@ def _daemon(settings: "Settings") -> Iterator[Check]:
 
 
 def _workers(settings: "Settings") -> Iterator[Check]:
+    import torch
+
     from fracture_watch import assembly
 
-    cores = assembly.cores()
-    count = settings.imaging.workers or cores
+    cores, imaging = assembly.cores(), settings.imaging
+    chosen = "as imaging.workers says" if imaging.workers else "one a core; imaging.workers changes that"
     yield Check(
         "workers",
         "imaging.workers",
         True,
-        f"{count} decoding processes on {cores} cores, {settings.imaging.memory_mb} MiB and "
-        f"{settings.imaging.timeout_seconds:g} s a file",
+        f"{imaging.workers or cores} decoding processes on {cores} cores ({chosen}), {imaging.memory_mb} MiB and "
+        f"{imaging.timeout_seconds:g} s a file; beside them {torch.get_num_threads()} threads classify, which sleep "
+        "while they wait, so that both together use the cores and neither blocks the other",
     )
 
 

@@ -27,10 +27,9 @@ _COPIES = 3  # of an upload that a worker holds while it receives it, and a litt
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a worker does with every file. ``preprocess`` and ``preview`` are picklable functions of one frame."""
+    """What a worker does with every file. ``small`` makes a frame's views and its preview, and is picklable."""
 
-    preprocess: Callable[[Pixels], Pixels]
-    preview: Callable[[Pixels], Pixels]
+    small: Callable[[Pixels], tuple[Pixels, Pixels]]
     limits: Limits
     scope: Scope
 
@@ -51,11 +50,7 @@ def prepare(source: Source, plan: Plan) -> Prepared:
         image = open_image(content, plan.limits, plan.scope)
         facts = image.facts
         count = min(image.frames, plan.limits.max_frames)
-        tensors, previews = [], []
-        for frame in range(count):
-            pixels = image.pixels(frame)
-            tensors.append(plan.preprocess(pixels))
-            previews.append(plan.preview(pixels))
+        tensors, previews = zip(*(plan.small(image.pixels(frame)) for frame in range(count)), strict=True)
     except FractureWatchError as error:
         error.sha256 = sha256
         error.facts = error.facts if facts == Facts() else facts
@@ -63,7 +58,7 @@ def prepare(source: Source, plan: Plan) -> Prepared:
     notes = image.notes
     if image.frames > 1:
         notes = (*notes, f"{count} of {image.frames} frames classified")
-    return Prepared(sha256, np.stack(tensors), tuple(previews), facts, notes)
+    return Prepared(sha256, np.stack(tensors), previews, facts, notes)
 
 
 class WorkerPool:
