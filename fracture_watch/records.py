@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Pixels: TypeAlias = "NDArray[np.uint8]"
 
 DISCLAIMER = "Research use only. Not a medical device."
+DROPPED = "dropped:"  # begins the alias of a file whose path is not recorded in any form
 LOOPBACK = ("127.0.0.1", "::1", "localhost")  # names of this machine that no other one reaches
 
 
@@ -61,7 +62,8 @@ class SourceFile:
     """A file as it stood when it was found ready.
 
     Path, size, mtime and inode tell it from a later file of the same name; ``seen_at`` (UTC, ISO 8601) is when it
-    was first sighted; ``attempts`` counts how often it was tried and put off before.
+    was first sighted; ``attempts`` counts how often it was tried and put off before. ``alias`` stands for the path
+    wherever the file is recorded, shown or logged, since a path may identify a patient; ``None``: the path itself.
     """
 
     path: Path
@@ -70,11 +72,12 @@ class SourceFile:
     inode: int
     seen_at: str = field(compare=False)
     attempts: int = field(default=0, compare=False)
+    alias: str | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
-        """The name shown to people."""
-        return str(self.path)
+        """What may be said of where it is: the one name for records, people and logs."""
+        return self.alias or str(self.path)
 
 
 @dataclass(frozen=True, slots=True)

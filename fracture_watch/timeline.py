@@ -94,7 +94,7 @@ def _now_there(path: Path, inbox: Inbox, filed: set[str | None]) -> Iterator[Ste
     watcher = holder(inbox.lock)
     if watcher is None:
         yield Step(None, None, "waiting", f"no watcher runs on {inbox.tree.root}; start one with `fracture-watch run`")
-    elif str(path) in filed:
+    elif {str(path), inbox.tree.source(path, path.lstat()).name} & filed:
         yield Step(None, None, "stays", "its result is recorded, and it stays in the inbox")
     else:
         yield Step(None, None, "waiting", f"{_waiting_for(path, inbox)}; watched by {watcher}")
@@ -145,6 +145,8 @@ def _outlook(row: Any) -> str:
     place = row["filed_path"]
     there = bool(place) and os.path.lexists(as_path(place))
     where = f"it lies in {place}" if there else f"it is not in {place} any more" if place else "its file is not kept"
+    if place and not Path(place).is_absolute():
+        where = "it stayed where it was found, and that is not recorded (privacy.identifiers)"
     if row["status"] == Status.STALLED:
         return "it is processed when its writer is done"
     if not row["filed"]:

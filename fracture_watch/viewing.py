@@ -1,28 +1,12 @@
 """A file that has a result -> the pictures of it that people look at."""
 
 import threading
-from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from fracture_watch.model.heatmap import painted, plain
 from fracture_watch.model.preprocess import Preprocessor
-from fracture_watch.pipeline import Classifier, Decoder
-from fracture_watch.records import Filed, Pixels, SourceFile, now
-
-
-class Drawing(Protocol):
-    """A picture under way; ``result`` waits for it and raises ``FractureWatchError``."""
-
-    def result(self) -> bytes | None:
-        """Wait for it; ``None`` if the file is not the one that was filed."""
-
-
-class Workers(Decoder, Protocol):
-    """Decodes, and draws what it decoded, somewhere else."""
-
-    def draw(self, filed: Filed, finish: Callable[[Pixels], bytes]) -> Drawing:
-        """Start drawing one frame."""
+from fracture_watch.pipeline import Classifier, Workers
+from fracture_watch.records import Filed, SourceFile, now
 
 
 class Viewer:

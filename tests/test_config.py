@@ -168,3 +168,16 @@ def test_hooks_and_their_secret_may_come_from_the_environment(tmp_path):
     assert [webhooks.secret_of(hook) for hook in webhooks.hooks] == ["0123: of the others", "of b, which is long"]
     assert webhooks.study_quiet_seconds == 5
     assert "0123" not in str(webhooks.model_dump(mode="json"))
+
+
+@pytest.mark.parametrize("salt", [None, "", "short"])
+def test_hashing_without_a_secret_is_refused_with_the_way_to_make_one(tmp_path, salt):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({"privacy": {"identifiers": "hash", "salt": salt}}))
+    with pytest.raises(
+        InvalidSettings, match=r"line 1: privacy: identifiers: hash needs a secret salt.*secrets\.token"
+    ):
+        load_settings(path, {})
+    settings = load_settings(path, {"FRACTURE_WATCH__PRIVACY__SALT": "0123456789abcdef"})
+    assert settings.privacy.salt.get_secret_value() == "0123456789abcdef"
+    assert "0123456789abcdef" not in str(settings.model_dump(mode="json"))

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from fracture_watch.assembly.deliveries import subscriptions
 from fracture_watch.assembly.model import Runtime
-from fracture_watch.assembly.storage import filing, inbox_lock, make_folder
+from fracture_watch.assembly.storage import filing, inbox_lock, make_folder, privacy, tree
 from fracture_watch.config import Settings
 from fracture_watch.imaging.sniff import HEAD, may_become, sniff
 from fracture_watch.intake.completeness import Completeness, completeness
-from fracture_watch.intake.folder import Folder, Tree
+from fracture_watch.intake.folder import Folder, scan
 from fracture_watch.intake.mounts import network_type
 from fracture_watch.intake.settling import Settling
 from fracture_watch.records import Format
@@ -42,14 +42,13 @@ def service(settings: Settings, running: Runtime, database: Database) -> "Servic
     return Service(LocalEngine(running.pipeline), store, gallery)
 
 
-def outdated(running: Runtime, database: Database) -> "Iterator[SourceFile]":
+def outdated(settings: Settings, running: Runtime, database: Database) -> "Iterator[SourceFile]":
     """What only other models have classified, where it is filed; results without a file stay as they are."""
-    from fracture_watch.intake.folder import scan
     from fracture_watch.results.store import Store
 
     for path in Store(database, running.classifier.card.facts).outdated():
         if path.is_file() and not path.is_symlink():
-            yield from scan(Tree(path))
+            yield from scan(tree(settings, path))
         else:
             log.warning("%s is not there any more; its result stays that of another model", path)
 
@@ -63,7 +62,7 @@ def daemon(settings: Settings, running: Runtime, database: Database) -> "Daemon"
     make_folder("inbox.path", inbox.path)
     settling = Settling(inbox.settle_seconds, inbox.give_up_seconds, check_completeness)
     folder = Folder(
-        Tree(inbox.path, inbox.recursive, inbox.ignore),
+        tree(settings, inbox.path),
         settling,
         inbox.rescan_seconds,
         polling_reason(settings),
@@ -84,8 +83,13 @@ def inbox(settings: Settings) -> "Inbox":
     from fracture_watch.timeline import Inbox
 
     chosen = settings.inbox
-    tree = Tree(chosen.path, chosen.recursive, chosen.ignore)
-    return Inbox(tree, inbox_lock(settings), chosen.settle_seconds, chosen.give_up_seconds, check_completeness)
+    return Inbox(
+        tree(settings, chosen.path),
+        inbox_lock(settings),
+        chosen.settle_seconds,
+        chosen.give_up_seconds,
+        check_completeness,
+    )
 
 
 def polling_reason(settings: Settings) -> str | None:
@@ -122,6 +126,7 @@ def website(settings: Settings, running: Runtime, database: Database, watcher: "
         model=card.facts,
         threshold=card.threshold.value,
         inbox=settings.inbox.path,
+        patient=privacy(settings).patient,
     )
     token = web.token.get_secret_value() if web.token else None
     return create_app(site, Access(web.host, token, web.max_upload_mb << 20))

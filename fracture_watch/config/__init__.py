@@ -16,7 +16,8 @@ from fracture_watch.records import LOOPBACK
 __all__ = ["HookSettings", "LoggingSettings", "Settings", "WebhookSettings", "load_settings", "origins"]
 
 _PREFIX = "FRACTURE_WATCH__"
-_CONFIDENTIAL = {"webhooks", "token"}  # whose values no message quotes
+_CONFIDENTIAL = {"webhooks", "token", "salt"}  # whose values no message quotes
+_SHORTEST_SALT = 16  # characters
 
 _BODY_PARTS = (  # limbs, hip and shoulder are what the shipped model was trained on
     *"HAND FINGER THUMB WRIST FOREARM RADIUS ULNA ELBOW HUMERUS ARM SHOULDER CLAVICLE SCAPULA HIP PELVIS FEMUR".split(),
@@ -115,6 +116,26 @@ class WebSettings(Section):
         return self
 
 
+class PrivacySettings(Section):
+    """What becomes of identifiers: of patients, accession numbers, free text, paths; under ``drop`` of UIDs, too."""
+
+    identifiers: Literal["keep", "hash", "drop"] = "keep"
+    salt: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _salted(self) -> Self:
+        salt = self.salt.get_secret_value() if self.salt else ""
+        if self.identifiers == "hash" and len(salt) < _SHORTEST_SALT:
+            raise ValueError(
+                f"identifiers: hash needs a secret salt of at least {_SHORTEST_SALT} characters, or anybody could "
+                "find a patient by trying numbers. Make one with "
+                "`python3 -c 'import secrets; print(secrets.token_hex(32))'`, "
+                f"put it into the environment as {_PREFIX}PRIVACY__SALT, and keep a copy: with another one the same "
+                "patient gets another hash"
+            )
+        return self
+
+
 class LoggingSettings(Section):
     """How the log is written, on standard error."""
 
@@ -133,6 +154,7 @@ class Settings(Section):
     database: DatabaseSettings = DatabaseSettings.model_construct()
     web: WebSettings = WebSettings.model_construct()
     webhooks: WebhookSettings = WebhookSettings.model_construct()
+    privacy: PrivacySettings = PrivacySettings.model_construct()
     logging: LoggingSettings = LoggingSettings.model_construct()
 
     @model_validator(mode="after")

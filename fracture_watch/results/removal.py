@@ -16,10 +16,13 @@ from fracture_watch.results.studies import count_studies
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which rows: completed before a time, or of one patient; ``keep_positives`` spares what was called fractured."""
+    """Which rows: completed before a time, or of one patient; ``keep_positives`` spares what was called fractured.
+
+    ``patient`` holds all that the patient's rows may have as ``patient_id``: the PatientID, and its hash.
+    """
 
     before: str | None = None
-    patient_id: str | None = None
+    patient: tuple[str, ...] | None = None
     keep_positives: bool = False
 
 
@@ -38,8 +41,8 @@ def rows_to_remove(database: Database, wanted: Wanted) -> Iterator[list[Kept]]:
     conditions: list[Any] = [FileRow.filed, FileRow.status != str(Status.STALLED)]
     if wanted.before:
         conditions.append(FileRow.completed_at < wanted.before)
-    if wanted.patient_id is not None:
-        conditions.append(FileRow.patient_id == wanted.patient_id)
+    if wanted.patient is not None:
+        conditions.append(FileRow.patient_id.in_(wanted.patient))
     else:  # what needs somebody's attention is not forgotten by its age
         conditions.append(has_status(Status.CLASSIFIED, Status.DUPLICATE))
     if wanted.keep_positives:

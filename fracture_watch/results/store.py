@@ -6,10 +6,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, or_, select, update
 from sqlalchemy.sql import delete
 
 from fracture_watch.records import (
+    DROPPED,
     Classified,
     Duplicate,
     Failed,
@@ -24,7 +25,16 @@ from fracture_watch.records import (
 )
 from fracture_watch.results.database import CHUNK, Database, chunks
 from fracture_watch.results.outbox import Subscription, announce
-from fracture_watch.results.rows import NOT_CLASSIFIED, as_path, as_text, recorded_of, row_of, source_row
+from fracture_watch.results.rows import (
+    NOT_CLASSIFIED,
+    as_path,
+    as_text,
+    place_text,
+    recorded_of,
+    row_of,
+    source_row,
+    source_text,
+)
 from fracture_watch.results.schema import FileRow, ModelRow, has_status
 from fracture_watch.results.studies import count_studies, ensure_study
 from fracture_watch.results.trail import What, note
@@ -56,7 +66,7 @@ class Store:
         """Which of these files, by path, size, mtime and inode, the model in force has dealt with where they are."""
         found: set[SourceFile] = set()
         columns = FileRow.source_path, FileRow.source_size, FileRow.source_modified_ns, FileRow.source_inode
-        by_key = {(as_text(s.path), s.size, s.modified_ns, s.inode): s for s in sources}
+        by_key = {(source_text(s), s.size, s.modified_ns, s.inode): s for s in sources}
         with self._database.reading() as connection:
             for chunk in chunks([key[0] for key in by_key]):
                 rows = connection.execute(
@@ -126,24 +136,23 @@ class Store:
     def note_postponed(self, source: SourceFile, detail: str) -> None:
         """Remember that a file could not be processed yet."""
         with self._database.writing() as connection:
-            note(connection, as_text(source.path), What.POSTPONED, detail)
+            note(connection, source_text(source), What.POSTPONED, detail)
 
     def filed(self, places: Sequence[tuple[Recorded, Path | None]]) -> None:
         """Note that files are where they now are."""
         with self._database.writing() as connection:
             for recorded, path in places:
-                values = {"filed": True, "filed_path": path and as_text(path)}
+                values = {"filed": True, "filed_path": place_text(recorded.source, path)}
                 connection.execute(update(FileRow).where(FileRow.id == recorded.id).values(values))
 
     def unfiled(self, inbox: Path) -> list[Recorded]:
         """What a crash or a fault left committed but not put in its place, oldest first."""
+        below = FileRow.source_path.startswith(as_text(inbox) + os.sep, autoescape=True)
         with self._database.reading() as connection:
             rows = connection.execute(
                 select(FileRow.__table__, ModelRow.name, ModelRow.version)
                 .outerjoin(ModelRow, ModelRow.id == FileRow.model_id)
-                .where(
-                    FileRow.filed.is_(False), FileRow.source_path.startswith(as_text(inbox) + os.sep, autoescape=True)
-                )
+                .where(FileRow.filed.is_(False), or_(below, FileRow.source_path.not_like(os.sep + "%")))
                 .order_by(FileRow.id)
             )
             return [recorded_of(row._mapping, _attempts(connection, row._mapping)) for row in rows.all()]
@@ -201,7 +210,11 @@ def _with_conflict(connection: Connection, outcome: Outcome) -> Outcome:
 
 
 def _forget_stalled(connection: Connection, row: dict[str, Any]) -> None:
-    same = FileRow.source_path == row["source_path"]
+    path = row["source_path"]
+    same = FileRow.source_path == path
+    if path.startswith(DROPPED):  # such an alias begins with the inode and changes with the rest while the file grows
+        begin = path.partition("-")[0]
+        same = (FileRow.source_path > f"{begin}-") & (FileRow.source_path < f"{begin}.")
     connection.execute(delete(FileRow).where(same, has_status(Status.STALLED)))
 
 

@@ -40,7 +40,7 @@ def note(connection: Connection, source_path: str, what: What, detail: str, file
     connection.execute(insert(EventRow).values(values))
 
 
-def trail(database: Database, wanted: str) -> Trail:
+def trail(database: Database, wanted: str, also: Collection[str] = ()) -> Trail:
     """Everything that is recorded of one thing.
 
     Parameters
@@ -48,13 +48,16 @@ def trail(database: Database, wanted: str) -> Trail:
     wanted : str
         A row's id; a path, as it was found or as it is filed; a SHA-256; a SOP Instance, Series or Study Instance
         UID; or an accession number. What is found by path or id brings the rows of the same content with it.
+    also : collection of str
+        What else may be recorded in its place: a hash, an alias.
     """
     with database.reading() as connection:
-        files = _files(connection, _asked(wanted))
+        asked = _asked(wanted, also)
+        files = _files(connection, asked)
         digests = {row["sha256"] for row in files if row["sha256"]}
         if digests and (wanted.isdecimal() or "/" in wanted):
-            files = _files(connection, or_(_asked(wanted), FileRow.sha256.in_(digests)))
-        paths = {row["source_path"] for row in files} | {_path(wanted)}
+            files = _files(connection, or_(asked, FileRow.sha256.in_(digests)))
+        paths = {row["source_path"] for row in files} | {_path(wanted), *also}
         table = EventRow.__table__
         events = connection.execute(
             select(table)
@@ -102,11 +105,11 @@ def _deliveries(connection: Connection, files: Sequence[RowMapping]) -> Sequence
     return connection.execute(select(OutboxRow.__table__).where(wanted).order_by(OutboxRow.id)).mappings().all()
 
 
-def _asked(wanted: str) -> ColumnElement[bool]:
-    path = _path(wanted)
+def _asked(wanted: str, also: Collection[str]) -> ColumnElement[bool]:
+    paths = _path(wanted), *also
     names = FileRow.sha256, FileRow.sop_instance_uid, FileRow.series_uid, FileRow.study_uid, FileRow.accession_number
-    conditions: list[Any] = [name == wanted for name in names]
-    conditions += [FileRow.source_path == path, FileRow.filed_path == path]
+    conditions: list[Any] = [name.in_([wanted, *also]) for name in names]
+    conditions += [FileRow.source_path.in_(paths), FileRow.filed_path.in_(paths)]
     if wanted.isdecimal() and len(wanted) < 18:
         conditions.append(FileRow.id == int(wanted))
     return or_(*conditions)

@@ -16,7 +16,10 @@ from fracture_watch.viewing import Viewer
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What the routes talk to. ``model`` is the one in force, *fractured* at or over ``threshold``."""
+    """What the routes talk to. ``model`` is the one in force, *fractured* at or over ``threshold``.
+
+    ``patient`` tells what rows hold for a PatientID that somebody asks for.
+    """
 
     pipeline: Pipeline
     illustrate: Draw
@@ -28,6 +31,7 @@ class Site:
     model: ModelFacts
     threshold: float
     inbox: Path
+    patient: Callable[[str | None], str | None]
 
 
 def problem(status: int, code: str, detail: str) -> tuple[Response, int]:

@@ -11,8 +11,8 @@ from fracture_watch.web.site import Site
 from tests.test_pipeline import CountingClassifier, TableDecoder, prepared
 
 
-def client(tmp_path, pipeline, status=None, rows=(), database=None, viewer=None, **access):
-    site = Site(
+def site_of(tmp_path, pipeline, status=None, rows=(), database=None, viewer=None):
+    return Site(
         pipeline=pipeline,
         illustrate=lambda item, prediction: "data:image/png;base64,AA==",
         viewer=viewer,
@@ -23,9 +23,15 @@ def client(tmp_path, pipeline, status=None, rows=(), database=None, viewer=None,
         model=ModelFacts("m", "1", "x"),
         threshold=0.5,
         inbox=tmp_path,
+        patient=lambda asked: asked,
     )
+
+
+def client(tmp_path, pipeline, status=None, rows=(), database=None, viewer=None, **access):
     defaults = {"host": "127.0.0.1", "token": None, "max_upload_bytes": 1 << 20}
-    return create_app(site, Access(**(defaults | access))).test_client()
+    return create_app(
+        site_of(tmp_path, pipeline, status, rows, database, viewer), Access(**(defaults | access))
+    ).test_client()
 
 
 @pytest.fixture

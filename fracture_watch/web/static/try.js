@@ -5,7 +5,8 @@ document.getElementById("try").addEventListener("submit", async (event) => {
   const answer = document.getElementById("answer");
   answer.textContent = "…";
   try {
-    const response = await fetch(form.action, { method: "POST", body: new FormData(form) });
+    const headers = form.csrf_token ? { "X-CSRF-Token": form.csrf_token.value } : {};
+    const response = await fetch(form.action, { method: "POST", headers, body: new FormData(form) });
     const body = await response.json();
     if (!response.ok) {
       answer.textContent = `${body.error.code}: ${body.error.detail}`;
