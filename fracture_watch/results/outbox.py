@@ -13,18 +13,12 @@ from sqlalchemy import Connection, column, delete, insert, or_, select, table, t
 
 from fracture_watch.records import Delivery, Kind, Status, as_utc
 from fracture_watch.results.database import Database
-from fracture_watch.results.queries import COLUMNS
+from fracture_watch.results.queries import COLUMNS, STUDY_COLUMNS
 from fracture_watch.results.schema import FileRow, OutboxRow, StudyRow
 
 _IDS = uuid.UUID("5f0c7f0e-6f0b-5f52-9d1c-3f8f1f0a6b7d")  # the namespace of delivery ids
 _RESULTS = table("results", *map(column, COLUMNS))
-_STUDIES = table(
-    "studies",
-    *map(
-        column,
-        "study_uid patient_id study_date files classified fractured max_probability prediction last_result_at".split(),
-    ),
-)
+_STUDIES = table("studies", *map(column, STUDY_COLUMNS))
 _WAITING = OutboxRow.next_attempt_at.is_not(None)
 # One piece an index; of each, a row that has an error worth showing.
 _STANDINGS = """
