@@ -65,7 +65,7 @@ def main() -> None:
             print("|---|---|---|---|---|---|---|")
             idle = [row("idle", measured(watcher, clients, asked.seconds)) for clients in CLIENTS]
             (folder / "samples").rename(folder / "inbox" / "backlog")
-            one = seconds_a_file(watcher, asked.seconds)
+            one = seconds_a_file(watcher)
             busy = [row("working", measured(watcher, clients, asked.seconds)) for clients in CLIENTS]
             left = asked.files - watcher.recorded()
     print(f"\nOne file of the backlog alone: {one * 1000:.0f} ms. Left of it at the end: {left:,} files.")
@@ -113,12 +113,12 @@ def client(watcher: Watcher, until: float) -> tuple[list[float], int]:
     return times, sent_away
 
 
-def seconds_a_file(watcher: Watcher, seconds: float) -> float:
-    """Of the backlog, while nobody asks."""
+def seconds_a_file(watcher: Watcher, files: int = 32) -> float:
+    """Of the backlog, while nobody asks; results come by whole batches."""
     watcher.until(lambda: watcher.recorded() > 0)
     before, began = watcher.recorded(), time.monotonic()
-    time.sleep(seconds)
-    return (time.monotonic() - began) / max(1, watcher.recorded() - before)
+    ended = watcher.until(lambda: watcher.recorded() >= before + files)
+    return (ended - began) / (watcher.recorded() - before)
 
 
 def row(state: str, found: Measured) -> Measured:

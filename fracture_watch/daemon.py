@@ -9,14 +9,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from fracture_watch.delivery.exports import printable, sentence
+from fracture_watch.delivery.exports import log_line, printable
 from fracture_watch.delivery.metrics import Metrics
 from fracture_watch.errors import TRANSIENT, SystemicError
 from fracture_watch.intake.filing import Filing
 from fracture_watch.intake.folder import Folder
 from fracture_watch.intake.settling import Settled, is_still_there
-from fracture_watch.records import Failed, Outcome, Recorded, SourceFile, Stalled
-from fracture_watch.results.rows import as_text
+from fracture_watch.records import Classified, Duplicate, Failed, Outcome, Recorded, SourceFile, Stalled
+from fracture_watch.results.rows import source_text
 from fracture_watch.results.store import Store
 from fracture_watch.service import Done, Service
 
@@ -145,7 +145,7 @@ class Daemon:
 
     def _finish_filing(self) -> None:
         """Whatever was committed before a crash or a pause is put in its place before anything new is looked at."""
-        unfiled = self._store.unfiled(self._filing.inbox)
+        unfiled = self._folder.find_again(self._store.unfiled(self._filing.inbox))
         if unfiled:
             log.info("finishing the filing of %d files", len(unfiled))
             self._file(unfiled)
@@ -184,15 +184,16 @@ class Daemon:
         for item in recorded:
             outcome = item.outcome
             self._metrics.count(outcome)
-            level = logging.INFO if outcome.status in ("classified", "duplicate") else logging.WARNING
+            well = isinstance(outcome, Classified | Duplicate)
             facts = {
-                "file": as_text(item.source.path),
+                "file": None if well else source_text(item.source),
                 "result": item.id,
+                "sha256": outcome.sha256,
                 "status": str(outcome.status),
                 "code": getattr(outcome, "code", None),
                 "milliseconds": shares,
             }
-            log.log(level, "%s", sentence(item.source.name, outcome), extra={"facts": facts})
+            log.log(logging.INFO if well else logging.WARNING, "%s", log_line(item), extra={"facts": facts})
 
     def _file(self, recorded: list[Recorded]) -> None:
         places: list[tuple[Recorded, Path | None]] = []

@@ -6,7 +6,19 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Protocol, TypeAlias, TypeVar
 
 from fracture_watch.errors import FileFailed, FileRejected, FractureWatchError, Internal, SystemicError
-from fracture_watch.records import Classified, Duplicate, Failed, Outcome, Prediction, Prepared, Rejected, Source
+from fracture_watch.records import (
+    Classified,
+    Duplicate,
+    Failed,
+    Filed,
+    Outcome,
+    Pixels,
+    Prediction,
+    Prepared,
+    Rejected,
+    Source,
+    Upload,
+)
 from fracture_watch.stages import Measure, unmeasured
 
 log = logging.getLogger(__name__)
@@ -27,6 +39,20 @@ class Decoder(Protocol):
 
     def submit(self, source: Source) -> Decoding:
         """Start decoding one file."""
+
+
+class Drawing(Protocol):
+    """A picture under way; ``result`` waits for it and raises ``FractureWatchError``."""
+
+    def result(self) -> bytes | None:
+        """Wait for it; ``None`` if the file is not the one that was filed."""
+
+
+class Workers(Decoder, Protocol):
+    """Decodes, and draws what it decoded, somewhere else."""
+
+    def draw(self, filed: Filed, finish: Callable[[Pixels], bytes]) -> Drawing:
+        """Start drawing one frame."""
 
 
 class Classifier(Protocol):
@@ -121,7 +147,8 @@ class Pipeline:
         except SystemicError:
             raise
         except Exception as error:
-            log.exception("%s: internal error", source.name)
+            # The name of an upload is its sender's, and often a patient's.
+            log.exception("%s: internal error", "an upload" if isinstance(source, Upload) else source.name)
             return Failed(Internal.code, f"an internal error: {type(error).__name__}: {error}; see the log")
 
     def _outcomes(

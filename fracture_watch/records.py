@@ -4,10 +4,11 @@
 """
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 Pixels: TypeAlias = "NDArray[np.uint8]"
 
 DISCLAIMER = "Research use only. Not a medical device."
+DROPPED = "dropped:"  # begins the alias of a file whose path is not recorded in any form
 LOOPBACK = ("127.0.0.1", "::1", "localhost")  # names of this machine that no other one reaches
 
 
@@ -48,12 +50,20 @@ class Format(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Kind(StrEnum):
+    """What is delivered."""
+
+    RESULT = "result"  # what came of one file
+    STUDY = "study"  # a study that no new file came to for a while
+
+
 @dataclass(frozen=True, slots=True)
 class SourceFile:
     """A file as it stood when it was found ready.
 
     Path, size, mtime and inode tell it from a later file of the same name; ``seen_at`` (UTC, ISO 8601) is when it
-    was first sighted; ``attempts`` counts how often it was tried and put off before.
+    was first sighted; ``attempts`` counts how often it was tried and put off before. ``alias`` stands for the path
+    wherever the file is recorded, shown or logged, since a path may identify a patient; ``None``: the path itself.
     """
 
     path: Path
@@ -62,11 +72,12 @@ class SourceFile:
     inode: int
     seen_at: str = field(compare=False)
     attempts: int = field(default=0, compare=False)
+    alias: str | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
-        """The name shown to people."""
-        return str(self.path)
+        """What may be said of where it is: the one name for records, people and logs."""
+        return self.alias or str(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +274,22 @@ class Recorded:
     outcome: Outcome
     filed_path: Path | None
     attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Something that is to reach a destination at least once.
+
+    ``id`` is the same at every attempt, of which ``attempts`` were made; ``created_at`` is when it was recorded;
+    ``subject`` is the row of the view ``results`` or ``studies`` that it is about, as the database has it now.
+    """
+
+    id: str
+    kind: Kind
+    destination: str
+    attempts: int
+    created_at: str
+    subject: Mapping[str, Any] = field(repr=False)
 
 
 def now() -> str:

@@ -1,8 +1,8 @@
 """What is old, or one patient's, is removed: files that were filed here, their pictures and slips, and their rows."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fracture_watch.errors import StorageUnavailable
@@ -13,11 +13,19 @@ from fracture_watch.results.removal import Kept, Wanted, remove_rows, rows_to_re
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Folders whose files are ours to remove, and the inbox, where a file that stays must keep its row."""
+    """Folders whose files are ours to remove, and the inbox, where a file that stays must keep its row.
+
+    ``stayed`` says where files of the inbox lie that are recorded by an alias alone.
+    """
 
     ours: tuple[Path, ...]
     artefacts: Path
     inbox: Path
+    stayed: Mapping[Path, Path] = field(default_factory=dict)
+
+    def of(self, path: Path | None) -> Path | None:
+        """Where a file lies whose place is recorded as ``path``."""
+        return self.stayed.get(path, path) if path else None
 
 
 def prune(database: Database, wanted: Wanted, places: Places, *, really: bool) -> Counter[str]:
@@ -39,8 +47,9 @@ def prune(database: Database, wanted: Wanted, places: Places, *, really: bool) -
     """
     counts: Counter[str] = Counter()
     for rows in rows_to_remove(database, wanted):
-        shared = shared_places(database, rows)
-        gone = [row for row in rows if not _stays(row, places)]
+        shared = {places.of(path) for path in shared_places(database, rows)}
+        located = [replace(row, filed_path=places.of(row.filed_path)) for row in rows]
+        gone = [row for row in located if not _stays(row, places)]
         counts["in_inbox"] += len(rows) - len(gone)
         counts["rows"] += len(gone)
         for row in gone:
@@ -65,7 +74,7 @@ def _lies_elsewhere(row: Kept, places: Places) -> bool:
     return row.filed_path is not None and not _below(row.filed_path, places.ours) and row.filed_path.exists()
 
 
-def _files(row: Kept, places: Places, shared: set[Path]) -> list[Path]:
+def _files(row: Kept, places: Places, shared: set[Path | None]) -> list[Path]:
     """The row's file, its slip and its picture, as far as they are there and ours."""
     found = []
     if row.filed_path and row.filed_path not in shared and _below(row.filed_path, places.ours):

@@ -398,7 +398,7 @@ def test_every_file_is_counted_and_logged_with_the_time_of_its_stages(tmp_path, 
     with working(daemon):
         assert until(lambda: files(tmp_path / "processed") == ["a.png"])
     [facts] = [record.facts for record in caplog.records if hasattr(record, "facts")]
-    assert (facts["file"], facts["status"], facts["code"]) == (str(tmp_path / "inbox/a.png"), "classified", None)
+    assert (facts["file"], facts["result"], facts["status"], facts["code"]) == (None, 1, "classified", None)
     assert set(facts["milliseconds"]) == {"decode", "classify", "draw", "record", "file"}
     assert facts["milliseconds"]["decode"] > 0
     text = runtime.metrics.text().decode()

@@ -177,5 +177,5 @@ def test_the_card_examples_of_the_docs_are_valid_cards():
 
 def test_a_result_is_never_shown_without_the_disclaimer():
     assert "Not a medical device" in README
-    template = (REPOSITORY / "fracture_watch" / "web" / "templates" / "worklist.html").read_text(encoding="utf-8")
+    template = (REPOSITORY / "fracture_watch" / "web" / "templates" / "base.html").read_text(encoding="utf-8")
     assert "{{ disclaimer }}" in template

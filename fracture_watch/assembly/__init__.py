@@ -1,7 +1,19 @@
 """The only room that names concrete classes: Settings -> running parts."""
 
+from fracture_watch.assembly.deliveries import delivering, destination_of, subscriptions
 from fracture_watch.assembly.model import Runtime, check_model, cores, limits, load_model, runtime
-from fracture_watch.assembly.storage import claimed, database_path, filing, inbox_lock, lock_of, open_database, places
+from fracture_watch.assembly.storage import (
+    claimed,
+    database_path,
+    filing,
+    inbox_lock,
+    lock_of,
+    open_database,
+    places,
+    privacy,
+    recorded_as,
+    tree,
+)
 from fracture_watch.assembly.work import check_completeness, daemon, inbox, outdated, polling_reason, service, website
 
 __all__ = [
@@ -12,6 +24,8 @@ __all__ = [
     "cores",
     "daemon",
     "database_path",
+    "delivering",
+    "destination_of",
     "filing",
     "inbox",
     "inbox_lock",
@@ -22,7 +36,11 @@ __all__ = [
     "outdated",
     "places",
     "polling_reason",
+    "privacy",
+    "recorded_as",
     "runtime",
     "service",
+    "subscriptions",
+    "tree",
     "website",
 ]

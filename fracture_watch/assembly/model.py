@@ -9,10 +9,12 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fracture_watch.assembly.storage import privacy
 from fracture_watch.config import Settings
 from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.model import load_classifier
-from fracture_watch.pipeline import Pipeline
+from fracture_watch.pipeline import Pipeline, Workers
+from fracture_watch.privacy import Guarded
 from fracture_watch.viewing import Viewer
 
 if TYPE_CHECKING:
@@ -63,12 +65,18 @@ def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]
     count = workers or imaging.workers or cores()
     bounds = imaging.timeout_seconds, imaging.memory_mb
     # Workers start with their first file, so the second pool costs nothing until somebody asks.
-    few = min(_ADHOC, cores())
-    with closing(WorkerPool(plan, count, *bounds)) as decoder, closing(WorkerPool(plan, few, *bounds)) as adhoc:
-        urgent = Urgent(classifier)
-        pipeline, answering = Pipeline(decoder, classifier, notes), Pipeline(adhoc, urgent, notes)
-        viewer = Viewer(adhoc, urgent, classifier.card.preprocessor)
-        yield Runtime(classifier, pipeline, answering, viewer, Metrics())
+    with closing(WorkerPool(plan, count, *bounds)) as decoder, closing(WorkerPool(plan, _ADHOC, *bounds)) as adhoc:
+        guarded, urgent = _guarded(adhoc, settings), Urgent(classifier)
+        pipeline = Pipeline(_guarded(decoder, settings), classifier, notes)
+        viewer = Viewer(guarded, urgent, classifier.card.preprocessor)
+        yield Runtime(classifier, pipeline, Pipeline(guarded, urgent, notes), viewer, Metrics())
+
+
+def _guarded(decoder: Workers, settings: Settings) -> Workers:
+    """What leaves a decoder names nobody whom the settings want unnamed."""
+    if settings.privacy.identifiers == "keep":
+        return decoder
+    return Guarded(decoder, privacy(settings))
 
 
 def load_model(settings: Settings) -> "Classifier":

@@ -1,5 +1,7 @@
 """Settings -> the database, the folders, and who may use them."""
 
+import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +11,9 @@ from fracture_watch.config import Settings
 from fracture_watch.errors import InvalidSettings
 from fracture_watch.intake.claim import claimed as claimed_by
 from fracture_watch.intake.filing import Filing
+from fracture_watch.intake.folder import Tree, scan
 from fracture_watch.intake.mounts import network_type
+from fracture_watch.privacy import Privacy
 from fracture_watch.results.database import Database
 
 if TYPE_CHECKING:
@@ -95,13 +99,44 @@ def filing(settings: Settings) -> Filing:
     )
 
 
+def privacy(settings: Settings) -> Privacy:
+    """What becomes of identifiers."""
+    chosen, filing = settings.privacy, settings.filing
+    salt = chosen.salt.get_secret_value().encode() if chosen.salt else b""
+    return Privacy(chosen.identifiers, salt, (filing.processed_dir, filing.quarantine_dir))
+
+
+def tree(settings: Settings, root: Path) -> Tree:
+    """The files of a folder, each with the name under which it may be known."""
+    chosen = settings.inbox
+    named = None if settings.privacy.identifiers == "keep" else privacy(settings).source
+    return Tree(root, chosen.recursive, chosen.ignore, named)
+
+
+def recorded_as(settings: Settings, wanted: str) -> tuple[str, ...]:
+    """What else may be recorded in the place of a path, or an accession number, that somebody asks for."""
+    path = Path(os.path.normpath(Path(wanted).absolute()))
+    if settings.privacy.identifiers != "drop" or not path.is_file() or path.is_symlink():
+        return privacy(settings).names(wanted)
+    [source] = scan(tree(settings, path))
+    try:
+        with path.open("rb") as file:  # its name is recorded nowhere, its content is
+            return source.name, hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return (source.name,)
+
+
 def places(settings: Settings, *, erase: bool) -> "Places":
     """What ``prune`` may remove: what was filed here; to erase a patient, also in quarantine or in the inbox."""
     from fracture_watch.retention import Places
 
     chosen, inbox = settings.filing, settings.inbox.path
     ours = (chosen.processed_dir, chosen.quarantine_dir, inbox) if erase else (chosen.processed_dir,)
-    return Places(ours, chosen.artefacts_dir, inbox)
+    known = tree(settings, inbox)
+    stayed: dict[Path, Path] = {}
+    if known.named and chosen.processed == "keep" and inbox.is_dir():
+        stayed = {Path(source.name): source.path for source in scan(known)}
+    return Places(ours, chosen.artefacts_dir, inbox, stayed)
 
 
 def make_folder(key: str, path: Path) -> None:

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fracture_watch.assembly.deliveries import subscriptions
 from fracture_watch.assembly.model import Runtime
-from fracture_watch.assembly.storage import filing, inbox_lock, make_folder
+from fracture_watch.assembly.storage import filing, inbox_lock, make_folder, privacy, tree
 from fracture_watch.config import Settings
 from fracture_watch.imaging.sniff import HEAD, may_become, sniff
 from fracture_watch.intake.completeness import Completeness, completeness
-from fracture_watch.intake.folder import Folder, Tree
+from fracture_watch.intake.folder import Folder, scan
 from fracture_watch.intake.mounts import network_type
 from fracture_watch.intake.settling import Settling
 from fracture_watch.records import Format
@@ -37,17 +38,17 @@ def service(settings: Settings, running: Runtime, database: Database) -> "Servic
 
     card = running.classifier.card
     gallery = Gallery(Illustrator(card.preprocessor, settings.model.heatmaps), settings.filing.artefacts_dir)
-    return Service(LocalEngine(running.pipeline), Store(database, card.facts), gallery)
+    store = Store(database, card.facts, subscriptions(settings))
+    return Service(LocalEngine(running.pipeline), store, gallery)
 
 
-def outdated(running: Runtime, database: Database) -> "Iterator[SourceFile]":
+def outdated(settings: Settings, running: Runtime, database: Database) -> "Iterator[SourceFile]":
     """What only other models have classified, where it is filed; results without a file stay as they are."""
-    from fracture_watch.intake.folder import scan
     from fracture_watch.results.store import Store
 
     for path in Store(database, running.classifier.card.facts).outdated():
         if path.is_file() and not path.is_symlink():
-            yield from scan(Tree(path))
+            yield from scan(tree(settings, path))
         else:
             log.warning("%s is not there any more; its result stays that of another model", path)
 
@@ -61,7 +62,7 @@ def daemon(settings: Settings, running: Runtime, database: Database) -> "Daemon"
     make_folder("inbox.path", inbox.path)
     settling = Settling(inbox.settle_seconds, inbox.give_up_seconds, check_completeness)
     folder = Folder(
-        Tree(inbox.path, inbox.recursive, inbox.ignore),
+        tree(settings, inbox.path),
         settling,
         inbox.rescan_seconds,
         polling_reason(settings),
@@ -82,8 +83,13 @@ def inbox(settings: Settings) -> "Inbox":
     from fracture_watch.timeline import Inbox
 
     chosen = settings.inbox
-    tree = Tree(chosen.path, chosen.recursive, chosen.ignore)
-    return Inbox(tree, inbox_lock(settings), chosen.settle_seconds, chosen.give_up_seconds, check_completeness)
+    return Inbox(
+        tree(settings, chosen.path),
+        inbox_lock(settings),
+        chosen.settle_seconds,
+        chosen.give_up_seconds,
+        check_completeness,
+    )
 
 
 def polling_reason(settings: Settings) -> str | None:
@@ -124,6 +130,7 @@ def website(settings: Settings, running: Runtime, database: Database, watcher: "
         card=card,
         history=lambda wanted: timeline(trail(database, wanted), wanted, inbox(settings)),
         retry=lambda ids: list(put_back(database, filing(settings), quarantined(database, quarantine, list(ids)))),
+        patient=privacy(settings).patient,
     )
     token = web.token.get_secret_value() if web.token else None
     return create_app(site, Access(web.host, token, web.max_upload_mb << 20))

@@ -1,13 +1,15 @@
 """What commands share: options, the log, and where text goes."""
 
-import json
 import logging
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from traceback import format_tb
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from fracture_watch.texts import json_text
 
 if TYPE_CHECKING:
     from fracture_watch.config import LoggingSettings, Settings
@@ -25,7 +27,7 @@ def settings_from(config: Path) -> "Settings":
     from fracture_watch.config import load_settings
 
     settings = load_settings(config)
-    _start_log(settings.logging)
+    _start_log(settings.logging, quoting=settings.privacy.identifiers == "keep")
     return settings
 
 
@@ -46,7 +48,7 @@ def say(text: str) -> None:
 
 def say_json(value: Any) -> None:
     """A JSON value on a line of its own."""
-    typer.echo(json.dumps(value, ensure_ascii=False))
+    typer.echo(json_text(value))
 
 
 def track(items: Iterable[Any], description: str) -> Iterable[Any]:
@@ -58,7 +60,20 @@ def track(items: Iterable[Any], description: str) -> Iterable[Any]:
     return tracked(items, description, console=console, transient=True, disable=not console.is_terminal)
 
 
-class _TextLines(logging.Formatter):
+class _Lines(logging.Formatter):
+    """``quoting``: a traceback has the texts of its errors, which may quote the file that caused them."""
+
+    quoting = True
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  logging's own name
+        if self.quoting:
+            return super().formatException(ei)
+        kind, _, traceback = ei
+        frames = "".join(format_tb(traceback))
+        return f"{frames}{kind.__name__ if kind else 'error'} (its text is withheld: privacy.identifiers)"
+
+
+class _TextLines(_Lines):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's own name
         from fracture_watch.delivery.exports import printable
 
@@ -66,7 +81,7 @@ class _TextLines(logging.Formatter):
         return super().formatMessage(record)
 
 
-class _JsonLines(logging.Formatter):
+class _JsonLines(_Lines):
     def format(self, record: logging.LogRecord) -> str:
         from datetime import UTC, datetime
 
@@ -79,12 +94,13 @@ class _JsonLines(logging.Formatter):
         entry |= getattr(record, "facts", {})
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
+        return json_text(entry)
 
 
-def _start_log(wanted: "LoggingSettings") -> None:
+def _start_log(wanted: "LoggingSettings", *, quoting: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    text = _TextLines("%(asctime)s %(levelname)-7s %(message)s")
-    handler.setFormatter(_JsonLines() if wanted.format == "json" else text)
+    lines = _JsonLines() if wanted.format == "json" else _TextLines("%(asctime)s %(levelname)-7s %(message)s")
+    lines.quoting = quoting
+    handler.setFormatter(lines)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("fracture_watch").setLevel(wanted.level.upper())

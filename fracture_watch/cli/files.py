@@ -41,15 +41,11 @@ def scan(
     settings = settings_from(config)
     from fracture_watch import assembly
     from fracture_watch.delivery.exports import file_record, sentence
-    from fracture_watch.intake.folder import Tree
     from fracture_watch.intake.folder import scan as walk
     from fracture_watch.pipeline import batches
     from fracture_watch.service import in_place
 
-    trees = [
-        Tree(Path(os.path.normpath(path.absolute())), settings.inbox.recursive, settings.inbox.ignore)
-        for path in paths or ()
-    ]
+    trees = [assembly.tree(settings, Path(os.path.normpath(path.absolute()))) for path in paths or ()]
     counts: Counter[str] = Counter()
     began = time.monotonic()
     with assembly.runtime(settings) as running:
@@ -58,7 +54,7 @@ def scan(
         service = assembly.service(settings, running, database)
         sources = itertools.chain.from_iterable(map(walk, trees))
         if reclassify:
-            sources = itertools.chain(sources, assembly.outdated(running, database))
+            sources = itertools.chain(sources, assembly.outdated(settings, running, database))
         began_batch = began
         for done in _with_progress(service.process(batches(sources, settings.model.batch_size), in_place), counts):
             began_batch, since = time.monotonic(), began_batch
@@ -67,7 +63,7 @@ def scan(
             for item in done.recorded:
                 counts[str(item.outcome.status)] += 1
                 if as_json:
-                    say_json(file_record(str(item.source.path), item.outcome, share))
+                    say_json(file_record(item.source.name, item.outcome, share))
                 else:
                     say(sentence(item.source.name, item.outcome))
         database.close()

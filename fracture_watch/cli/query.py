@@ -52,9 +52,11 @@ def results(  # noqa: PLR0913, PLR0917  one parameter an option
 ) -> None:
     """Query what was recorded, newest first."""
     settings = settings_from(config)
+    from fracture_watch import assembly
     from fracture_watch.results.queries import Filter
     from fracture_watch.results.queries import results as query
 
+    patient = assembly.privacy(settings).patient(patient)
     wanted = Filter(
         prediction, _utc("since", since), _utc("until", until), study, patient, min_probability, status, limit
     )

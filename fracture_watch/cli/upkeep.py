@@ -28,7 +28,7 @@ def trace(
     found = Trail((), ())
     if settings.database.path.exists():
         with closing(assembly.open_database(settings)) as database:
-            found = trail(database, wanted)
+            found = trail(database, wanted, assembly.recorded_as(settings, wanted))
     steps = timeline(found, wanted, assembly.inbox(settings))
     if as_json:
         say_json({"wanted": wanted, "steps": [asdict(step) for step in steps]})
@@ -97,7 +97,9 @@ def prune(
     from fracture_watch.results.removal import Wanted
     from fracture_watch.retention import prune as remove
 
-    wanted = Wanted(_before(older_than) if older_than else None, patient, keep_positives)
+    hashed = assembly.privacy(settings).patient(patient)
+    both = (patient, hashed) if patient and hashed else None  # rows may be older than the setting
+    wanted = Wanted(_before(older_than) if older_than else None, both, keep_positives)
     with closing(open_results(settings)) as database:
         counts = remove(database, wanted, assembly.places(settings, erase=patient is not None), really=yes)
     if as_json:

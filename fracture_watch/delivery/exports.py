@@ -5,10 +5,10 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import IO, Any
 
-from fracture_watch.records import Classified, Duplicate, Outcome
+from fracture_watch.records import Classified, Duplicate, Outcome, Recorded
 
 # What a spreadsheet may run as a formula, though blanks or quotes come first (in CJK locales full-width signs, too);
 # and what it may run once it takes semicolons, tabs or line ends within a cell for the ends of cells.
@@ -51,6 +51,15 @@ def sentence(file: str, outcome: Outcome) -> str:
     return f"{name}: {outcome.status}, {outcome.code}: {printable(outcome.detail)}"
 
 
+def log_line(recorded: Recorded) -> str:
+    """A line for the log. File names are often patients' names, so only what somebody has to see to has one."""
+    outcome = recorded.outcome
+    known = f"result {recorded.id}, sha256 {(outcome.sha256 or 'unknown')[:12]}"
+    if isinstance(outcome, Classified | Duplicate):
+        return sentence(known, replace(outcome, notes=()))  # and notes may quote the file
+    return sentence(f"{recorded.source.name} ({known})", outcome)
+
+
 def printable(text: str) -> str:
     """Text that stays on one line and can be written to any terminal or log."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
@@ -86,7 +95,7 @@ def json_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
+    if not isinstance(value, str) or (value[:1].isalnum() and value.isprintable() and ";" not in value):
+        return value  # most of them; what follows takes ten times as long
     inner = _INNER.sub(r"\1'", value)
     return f"'{inner}" if _FORMULA.match(inner) else inner

@@ -22,6 +22,7 @@ from fracture_watch.records import Classified, Duplicate, Outcome, Recorded, Sou
 
 log = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_SUFFIXES = frozenset(".dcm .dicom .dic .ima .png .jpg .jpeg .tif .tiff .webp .bmp".split())
 _COARSE_NS = 2_000_000_000  # some file systems keep times to two seconds
 
 
@@ -58,7 +59,8 @@ class Filing:
         if processed and self.processed == "delete":
             return None
         root = self.processed_dir if processed else self.quarantine_dir
-        return next(name for name in names(_below(root, source.path.relative_to(self.inbox))) if _is_free(name))
+        relative = _anonymous(source, outcome) if source.alias else source.path.relative_to(self.inbox)
+        return next(name for name in names(_below(root, relative)) if _is_free(name))
 
     def file(self, recorded: Recorded) -> Path | None:
         """Put a committed file where the database says it goes; doing it again changes nothing.
@@ -85,13 +87,19 @@ class Filing:
                 source.unlink()
         except OSError as error:
             if error.errno in _FULL:
-                raise StorageUnavailable(
-                    f"{source} cannot be filed to {target}: {error.strerror}; make room on that disk"
+                root = (
+                    self.processed_dir if target and target.is_relative_to(self.processed_dir) else self.quarantine_dir
+                )
+                raise StorageUnavailable(  # /readyz says it to everybody, so it names no file
+                    f"nothing can be filed to {root}: {error.strerror}; make room on that disk"
                 ) from error
             self.probe()
-            self._require_open_inbox(source, error)  # if that works, it is this file's own fault, and the others go on
+            self._require_open_inbox(
+                recorded.source, error
+            )  # if that works, it is this file's own fault, and the others go on
             reason = error.strerror or error
-            log.error("%s is recorded but cannot be moved, so it stays: %s; check its permissions", source, reason)  # noqa: TRY400
+            name = recorded.source.name
+            log.error("%s is recorded but cannot be moved, so it stays: %s; check its permissions", name, reason)  # noqa: TRY400
             return source
         return target
 
@@ -110,7 +118,8 @@ class Filing:
         StorageUnavailable
             If it cannot be moved.
         """
-        relative = source.relative_to(self.inbox) if source.is_relative_to(self.inbox) else Path(source.name)
+        known = Path(source.name if source.is_absolute() else filed.name)  # an alias is no place
+        relative = source.relative_to(self.inbox) if source.is_relative_to(self.inbox) else known
         target = _below(self.inbox, relative)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -166,14 +175,16 @@ class Filing:
                     f"({self.min_free_bytes >> 20}); make room, for one with `fracture-watch prune`"
                 )
 
-    def _require_open_inbox(self, source: Path, error: OSError) -> None:
+    def _require_open_inbox(self, source: SourceFile, error: OSError) -> None:
         """Raise ``StorageUnavailable`` where nothing can be taken out of the inbox, unless nothing has to be."""
-        if self.processed == "keep" or (source.parent != self.inbox and error.errno != errno.EROFS):
+        folder = source.path.parent
+        if self.processed == "keep" or (folder != self.inbox and error.errno != errno.EROFS):
             return
         effective = os.access in os.supports_effective_ids
-        if not os.access(source.parent, os.W_OK | os.X_OK, effective_ids=effective):
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=effective):
+            shown = self.inbox if folder == self.inbox else f"a folder in {self.inbox}"
             raise StorageUnavailable(
-                f"files cannot be taken out of {source.parent}: {error.strerror}; make it writable for this user, or "
+                f"files cannot be taken out of {shown}: {error.strerror}; make it writable for this user, or "
                 "set filing.processed to keep"
             ) from error
 
@@ -185,7 +196,9 @@ class Filing:
             target.parent.mkdir(parents=True, exist_ok=True)
             place = next(name for name in names(target) if not os.path.lexists(slip_path(name)) and moved(source, name))
         else:  # it was moved before a crash, or somebody took it away
-            place = next((name for name in _taken(target) if _is_what_was_moved(name, recorded)), None)
+            taken = list(_taken(target))
+            place = next((name for name in taken if _is_the_file(name, recorded)), None)
+            place = place or next((name for name in taken if _is_what_was_moved(name, recorded)), None)
         if place is not None and (self.receipts or not processed):
             write_slip(place, recorded)
         return place
@@ -213,13 +226,20 @@ def _taken(target: Path) -> Iterator[Path]:
     return itertools.takewhile(lambda name: not _is_free(name), names(target))
 
 
+def _is_the_file(name: Path, recorded: Recorded) -> bool:
+    """Whether this is the recorded file, renamed."""
+    source = recorded.source
+    try:
+        return stamp_of(name.lstat()) == (source.size, source.modified_ns, source.inode)
+    except FileNotFoundError:
+        return False
+
+
 def _is_what_was_moved(name: Path, recorded: Recorded) -> bool:
-    """Whether this is the recorded file: the very same one, or what a copy to another device made of it."""
+    """Whether this is what a copy to another device made of the recorded file."""
     source, sha256 = recorded.source, recorded.outcome.sha256
     try:
         stamp = stamp_of(name.lstat())
-        if stamp == (source.size, source.modified_ns, source.inode):
-            return True
         if stamp[0] != source.size or name.is_symlink():
             return False
         if sha256 is None:
@@ -227,6 +247,13 @@ def _is_what_was_moved(name: Path, recorded: Recorded) -> bool:
         return _digest(name) == sha256
     except FileNotFoundError:
         return False
+
+
+def _anonymous(source: SourceFile, outcome: Outcome) -> Path:
+    """Below a folder, the place of a file that goes by an alias: its digest, and its suffix if that is a usual one."""
+    digest = outcome.sha256 or hashlib.sha256(source.name.encode()).hexdigest()
+    suffix = source.path.suffix.lower()
+    return Path(digest[:2], digest + (suffix if suffix in _SUFFIXES else ""))
 
 
 def _digest(path: Path) -> str:

@@ -6,18 +6,20 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from fracture_watch.errors import StorageUnavailable
 from fracture_watch.intake.events import Hints, events
 from fracture_watch.intake.mounts import Mounts
 from fracture_watch.intake.settling import Settled, Settling, stamp_of
-from fracture_watch.records import SourceFile, now
+from fracture_watch.records import Recorded, SourceFile, now
 
 log = logging.getLogger(__name__)
+Naming: TypeAlias = Callable[[SourceFile], SourceFile]
 _ALWAYS_IGNORED = (".*", "*.part", "*.tmp", "*.crdownload", "@eaDir")
 _TICK_SECONDS = 0.2
 _MOST_WAITING = 4096  # files held in memory; the rest stay in the listing until there is room
@@ -35,11 +37,14 @@ class Tree:
     recursive : bool
     ignore : tuple of str
         Globs for names, beside dotfiles and the usual names of unfinished copies.
+    named : function
+        Gives a file the alias under which it is recorded, shown and logged; ``None``: it goes by its path.
     """
 
     root: Path
     recursive: bool = True
     ignore: tuple[str, ...] = ()
+    named: Naming | None = None
 
     def ignores(self, name: str) -> bool:
         """Whether a file or folder of this name is left alone."""
@@ -69,7 +74,7 @@ class Tree:
                         f"the folder {folder} cannot be listed: {error.strerror}; see that it is there, mounted and "
                         "open to this user"
                     ) from error
-                log.warning("%s cannot be listed: %s", folder, error.strerror)
+                log.warning("%s cannot be listed: %s", self._shown(folder), error.strerror)
                 continue
             with entries:
                 for entry in entries:
@@ -80,21 +85,32 @@ class Tree:
                     except FileNotFoundError:
                         continue  # gone between listing and looking
                     except OSError as error:
-                        log.warning("%s cannot be looked at: %s", entry.path, error.strerror)
+                        log.warning("%s cannot be looked at: %s", self._shown(entry.path), error.strerror)
                         continue
                     if stat.S_ISREG(facts.st_mode):
                         yield Path(entry.path), facts
                     elif stat.S_ISDIR(facts.st_mode) and self.recursive:
                         folders.append(Path(entry.path))
 
+    def source(self, path: Path, facts: os.stat_result) -> SourceFile:
+        """A file as it stands now."""
+        return self.known(SourceFile(path, *stamp_of(facts), now()))
+
+    def known(self, source: SourceFile) -> SourceFile:
+        """A file with the alias under which it goes."""
+        return self.named(source) if self.named else source
+
+    def _shown(self, path: str | Path) -> str:
+        return f"something in {self.root}" if self.named else str(path)
+
 
 def scan(tree: Tree) -> Iterator[SourceFile]:
     """Every file of a tree as it stands, without waiting for writers."""
     if tree.root.is_file():
-        yield SourceFile(tree.root, *stamp_of(tree.root.stat()), now())
+        yield tree.source(tree.root, tree.root.stat())
         return
     for path, facts in tree.walk():
-        yield SourceFile(path, *stamp_of(facts), now())
+        yield tree.source(path, facts)
 
 
 class Folder:
@@ -143,6 +159,16 @@ class Folder:
         """How long the file that waits longest has been waiting; 0 where none does."""
         return self._settling.oldest_seconds
 
+    def find_again(self, recorded: Sequence[Recorded]) -> list[Recorded]:
+        """Files that are recorded by an alias alone, with the paths where they lie; filing makes sure of each."""
+        wanted = {(item.source.size, item.source.inode) for item in recorded if item.source.alias}
+        paths: dict[tuple[int, int], Path] = {}
+        for path, facts in self._tree.walk() if wanted else ():
+            size, _, inode = stamp_of(facts)
+            if (size, inode) in wanted:
+                paths[size, inode] = path
+        return [_lying_at(item, paths.get((item.source.size, item.source.inode))) for item in recorded]
+
     def keep(self, source: SourceFile) -> None:
         """Remember a file that was dealt with and stays in the folder: rescans pass it over until it changes."""
         self.forget(source)
@@ -185,6 +211,8 @@ class Folder:
                 self._take_hints()
                 self._list()
                 settled = self._settling.settle(self._batch_size)
+                known = self._tree.known
+                settled = Settled(tuple(map(known, settled.ready)), tuple(map(known, settled.stalled)))
                 self._handed_out |= {source.path: source for source in settled.ready}
                 yield settled
                 if not settled.ready:
@@ -254,6 +282,10 @@ class Folder:
 
 def _same(source: SourceFile | None, facts: os.stat_result) -> bool:
     return source is not None and (source.size, source.modified_ns, source.inode) == stamp_of(facts)
+
+
+def _lying_at(item: Recorded, path: Path | None) -> Recorded:
+    return replace(item, source=replace(item.source, path=path)) if path and item.source.alias else item
 
 
 @dataclass(slots=True)

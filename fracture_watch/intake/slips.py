@@ -1,12 +1,12 @@
 """Slips: a JSON file beside a filed one says what came of it."""
 
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fracture_watch.records import DISCLAIMER, Classified, Recorded, now
+from fracture_watch.texts import json_text
 
 
 def slip_path(path: Path) -> Path:
@@ -18,9 +18,8 @@ def write_slip(filed: Path, recorded: Recorded) -> None:
     """Write the slip of a filed file, whole or not at all."""
     path = slip_path(filed)
     temporary = path.with_name(f".{path.name}.part")
-    text = json.dumps(_slip(recorded), indent=1, ensure_ascii=False) + "\n"
-    # A file name may hold bytes that are no UTF-8: they become JSON escapes.
-    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+    text = json_text(_slip(recorded), indent=1) + "\n"
+    with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())  # or a power cut leaves an empty slip under the right name
@@ -36,7 +35,7 @@ def _slip(recorded: Recorded) -> dict[str, Any]:
         "code": getattr(outcome, "code", None),
         "detail": getattr(outcome, "detail", None),
         "sha256": outcome.sha256,
-        "source_path": str(recorded.source.path),
+        "source_path": recorded.source.name,
         "attempts": recorded.attempts,
         "when": now(),
     }

@@ -99,9 +99,12 @@ def plain(pixels: Pixels, side: int | None) -> bytes:
     return png(_shrunk(pixels, side))
 
 
-def painted(pixels: Pixels, side: int | None, evidence: NDArray[np.float32], preprocessor: Preprocessor) -> bytes:
-    """Like ``plain``, under the evidence for *fractured*."""
-    return png(overlay(_shrunk(pixels, side), evidence, preprocessor))
+def painted(
+    pixels: Pixels, side: int | None, evidence: NDArray[np.float32] | None, preprocessor: Preprocessor
+) -> bytes:
+    """Like ``plain``, under the evidence for *fractured*, if there is any."""
+    shown = _shrunk(pixels, side)
+    return png(shown if evidence is None else overlay(shown, evidence, preprocessor))
 
 
 def layer(pixels: Pixels, side: int | None, evidence: NDArray[np.float32], preprocessor: Preprocessor) -> bytes:

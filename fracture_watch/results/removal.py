@@ -5,21 +5,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, literal, select, tuple_, update
 
 from fracture_watch.records import Label, Status
 from fracture_watch.results.database import CHUNK, Database
 from fracture_watch.results.rows import as_path, as_text
-from fracture_watch.results.schema import EventRow, FileRow, StudyRow
+from fracture_watch.results.schema import EventRow, FileRow, StudyRow, has_status
 from fracture_watch.results.studies import count_studies
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which rows: completed before a time, or of one patient; ``keep_positives`` spares what was called fractured."""
+    """Which rows: completed before a time, or of one patient; ``keep_positives`` spares what was called fractured.
+
+    ``patient`` holds all that the patient's rows may have as ``patient_id``: the PatientID, and its hash.
+    """
 
     before: str | None = None
-    patient_id: str | None = None
+    patient: tuple[str, ...] | None = None
     keep_positives: bool = False
 
 
@@ -38,24 +41,26 @@ def rows_to_remove(database: Database, wanted: Wanted) -> Iterator[list[Kept]]:
     conditions: list[Any] = [FileRow.filed, FileRow.status != str(Status.STALLED)]
     if wanted.before:
         conditions.append(FileRow.completed_at < wanted.before)
-    if wanted.patient_id is not None:
-        conditions.append(FileRow.patient_id == wanted.patient_id)
+    if wanted.patient is not None:
+        conditions.append(FileRow.patient_id.in_(wanted.patient))
     else:  # what needs somebody's attention is not forgotten by its age
-        conditions.append(FileRow.status.in_([str(Status.CLASSIFIED), str(Status.DUPLICATE)]))
+        conditions.append(has_status(Status.CLASSIFIED, Status.DUPLICATE))
     if wanted.keep_positives:
         positive = select(FileRow.sha256).where(FileRow.prediction == str(Label.FRACTURED))
         conditions.append(FileRow.sha256.not_in(positive))
     columns = FileRow.id, FileRow.filed_path, FileRow.heatmap_path, FileRow.study_key
-    last = 0
+    oldest_first = FileRow.completed_at, FileRow.id  # as the indexes have it
+    last = "", 0
     while True:
+        onward = tuple_(*oldest_first) > tuple_(*map(literal, last))
         with database.reading() as connection:
             rows = connection.execute(
-                select(*columns).where(FileRow.id > last, *conditions).order_by(FileRow.id).limit(CHUNK)
+                select(*columns, FileRow.completed_at).where(onward, *conditions).order_by(*oldest_first).limit(CHUNK)
             ).all()
         if not rows:
             return
-        yield [Kept(i, _path(filed), _path(heatmap), key) for i, filed, heatmap, key in rows]
-        last = rows[-1][0]
+        yield [Kept(i, _path(filed), _path(heatmap), key) for i, filed, heatmap, key, _ in rows]
+        last = rows[-1].completed_at, rows[-1].id
 
 
 def remove_rows(database: Database, rows: Collection[Kept]) -> None:

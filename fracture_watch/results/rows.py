@@ -36,7 +36,7 @@ def row_of(
 ) -> dict[str, Any]:
     """Every column of a file's row; ``originals`` are the rows of contents that ``model`` classified before."""
     row = source_row(source) | {
-        "filed_path": filed_path and as_text(filed_path),
+        "filed_path": place_text(source, filed_path),
         "filed": filed_path == source.path,
         "status": str(outcome.status),
         "sha256": outcome.sha256,
@@ -66,7 +66,7 @@ def source_row(source: SourceFile) -> dict[str, Any]:
     return {
         "received_at": source.seen_at,
         "completed_at": now(),
-        "source_path": as_text(source.path),
+        "source_path": source_text(source),
         "source_size": source.size,
         "source_modified_ns": source.modified_ns,
         "source_inode": source.inode,
@@ -75,12 +75,14 @@ def source_row(source: SourceFile) -> dict[str, Any]:
 
 def recorded_of(row: Any, attempts: int) -> Recorded:
     """A row that is not filed yet, as far as filing needs it."""
+    place = row["source_path"]
     source = SourceFile(
-        as_path(row["source_path"]),
+        as_path(place),
         row["source_size"],
         row["source_modified_ns"],
         row["source_inode"],
         row["received_at"],
+        alias=None if Path(place).is_absolute() else place,
     )
     status, sha256 = Status(row["status"]), row["sha256"]
     outcome: Outcome
@@ -94,6 +96,18 @@ def recorded_of(row: Any, attempts: int) -> Recorded:
     else:
         outcome = Duplicate(sha256, Facts())
     return Recorded(row["id"], source, outcome, row["filed_path"] and Path(row["filed_path"]), attempts)
+
+
+def source_text(source: SourceFile) -> str:
+    """Where a file was found, as the database holds it: its path, or the alias that stands for it."""
+    return source.alias or as_text(source.path)
+
+
+def place_text(source: SourceFile, filed_path: Path | None) -> str | None:
+    """Where a file lies, as the database holds it; one that stays where it was goes by the same name."""
+    if filed_path is None:
+        return None
+    return source_text(source) if filed_path == source.path else as_text(filed_path)
 
 
 def as_text(path: Path) -> str:

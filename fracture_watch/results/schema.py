@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Text, text
+from sqlalchemy import BigInteger, ColumnElement, ForeignKey, Index, Text, func, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -104,6 +104,14 @@ class FileRow(Base):
     )
 
 
+def has_status(*statuses: str) -> ColumnElement[bool]:
+    """One of these, beside a condition that finds the rows: so written that no planner takes the index of status.
+
+    A million rows share a status; where statistics are missing, SQLite may take its index before that of a UID.
+    """
+    return func.coalesce(FileRow.status, "").in_([str(status) for status in statuses])
+
+
 class StudyRow(Base):
     """One study, kept up to date in the transaction of each of its results."""
 
@@ -136,6 +144,49 @@ class EventRow(Base):
     source_path: Mapped[str] = mapped_column(index=True)
     what: Mapped[str]
     detail: Mapped[str]
+
+
+class OutboxRow(Base):
+    """What a destination is told, at least once; ``delivery/outbox.py`` sends it."""
+
+    __tablename__ = "outbox"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    delivery_id: Mapped[str] = mapped_column(unique=True, comment="the same at every attempt")
+    kind: Mapped[str] = mapped_column(comment="result or study")
+    destination: Mapped[str] = mapped_column(comment="webhook:NAME")
+    file_id: Mapped[int] = mapped_column(
+        ForeignKey("file.id", ondelete="CASCADE"),
+        index=True,
+        comment="the result it is about, or the latest of the study; what is sent is built when it is sent",
+    )
+    study_uid: Mapped[str | None] = mapped_column(
+        ForeignKey("study.study_uid", ondelete="CASCADE"),
+        index=True,
+        comment="the study it is about, as the view studies names it; null for a result",
+    )
+    created_at: Mapped[str]
+    attempts: Mapped[int]
+    next_attempt_at: Mapped[str | None] = mapped_column(comment="null: delivered or given up")
+    delivered_at: Mapped[str | None]
+    last_error: Mapped[str | None]
+
+    __table_args__ = (
+        # Delivered rows stay, so what is asked every second looks at the others only.
+        Index(
+            "outbox_waiting",
+            "destination",
+            "id",
+            sqlite_where=text("next_attempt_at IS NOT NULL"),
+            postgresql_where=text("next_attempt_at IS NOT NULL"),
+        ),
+        Index(
+            "outbox_given_up",
+            "destination",
+            sqlite_where=text("next_attempt_at IS NULL AND delivered_at IS NULL"),
+            postgresql_where=text("next_attempt_at IS NULL AND delivered_at IS NULL"),
+        ),
+    )
 
 
 class VerdictRow(Base):

@@ -1,4 +1,4 @@
-"""Outcomes -> rows. Outcome, study and model are written in one transaction."""
+"""Outcomes -> rows. Outcome, study, model and who is to be told of it are written in one transaction."""
 
 import os
 from collections.abc import Collection, Iterator, Sequence
@@ -6,10 +6,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, or_, select, update
 from sqlalchemy.sql import delete
 
 from fracture_watch.records import (
+    DROPPED,
     Classified,
     Duplicate,
     Failed,
@@ -23,8 +24,18 @@ from fracture_watch.records import (
     now,
 )
 from fracture_watch.results.database import CHUNK, Database, chunks
-from fracture_watch.results.rows import NOT_CLASSIFIED, as_path, as_text, recorded_of, row_of, source_row
-from fracture_watch.results.schema import FileRow, ModelRow
+from fracture_watch.results.outbox import Subscription, announce
+from fracture_watch.results.rows import (
+    NOT_CLASSIFIED,
+    as_path,
+    as_text,
+    place_text,
+    recorded_of,
+    row_of,
+    source_row,
+    source_text,
+)
+from fracture_watch.results.schema import FileRow, ModelRow, has_status
 from fracture_watch.results.studies import count_studies, ensure_study
 from fracture_watch.results.trail import What, note
 
@@ -37,11 +48,14 @@ class Store:
     database : Database
     model : ModelFacts
         The model in force.
+    subscriptions : sequence of Subscription
+        Who is to be told of what is recorded.
     """
 
-    def __init__(self, database: Database, model: ModelFacts) -> None:
+    def __init__(self, database: Database, model: ModelFacts, subscriptions: Sequence[Subscription] = ()) -> None:
         self._database = database
         self._model = model
+        self._subscriptions = subscriptions
 
     def known(self, digests: Collection[str]) -> set[str]:
         """Which of these contents the model in force has classified."""
@@ -52,7 +66,7 @@ class Store:
         """Which of these files, by path, size, mtime and inode, the model in force has dealt with where they are."""
         found: set[SourceFile] = set()
         columns = FileRow.source_path, FileRow.source_size, FileRow.source_modified_ns, FileRow.source_inode
-        by_key = {(as_text(s.path), s.size, s.modified_ns, s.inode): s for s in sources}
+        by_key = {(source_text(s), s.size, s.modified_ns, s.inode): s for s in sources}
         with self._database.reading() as connection:
             for chunk in chunks([key[0] for key in by_key]):
                 rows = connection.execute(
@@ -108,6 +122,7 @@ class Store:
                 attempts = _attempts(connection, row) if isinstance(outcome, Failed | Rejected) else 1
                 recorded.append(Recorded(file_id, source, outcome, filed_path, attempts))
             count_studies(connection, self._model.id, None if changed else studies)
+            announce(connection, self._subscriptions, [item.id for item in recorded])
         return recorded
 
     def record_stalled(self, source: SourceFile, stalled: Stalled) -> None:
@@ -121,24 +136,23 @@ class Store:
     def note_postponed(self, source: SourceFile, detail: str) -> None:
         """Remember that a file could not be processed yet."""
         with self._database.writing() as connection:
-            note(connection, as_text(source.path), What.POSTPONED, detail)
+            note(connection, source_text(source), What.POSTPONED, detail)
 
     def filed(self, places: Sequence[tuple[Recorded, Path | None]]) -> None:
         """Note that files are where they now are."""
         with self._database.writing() as connection:
             for recorded, path in places:
-                values = {"filed": True, "filed_path": path and as_text(path)}
+                values = {"filed": True, "filed_path": place_text(recorded.source, path)}
                 connection.execute(update(FileRow).where(FileRow.id == recorded.id).values(values))
 
     def unfiled(self, inbox: Path) -> list[Recorded]:
         """What a crash or a fault left committed but not put in its place, oldest first."""
+        below = FileRow.source_path.startswith(as_text(inbox) + os.sep, autoescape=True)
         with self._database.reading() as connection:
             rows = connection.execute(
                 select(FileRow.__table__, ModelRow.name, ModelRow.version)
                 .outerjoin(ModelRow, ModelRow.id == FileRow.model_id)
-                .where(
-                    FileRow.filed.is_(False), FileRow.source_path.startswith(as_text(inbox) + os.sep, autoescape=True)
-                )
+                .where(FileRow.filed.is_(False), or_(below, FileRow.source_path.not_like(os.sep + "%")))
                 .order_by(FileRow.id)
             )
             return [recorded_of(row._mapping, _attempts(connection, row._mapping)) for row in rows.all()]
@@ -186,7 +200,7 @@ def _with_conflict(connection: Connection, outcome: Outcome) -> Outcome:
         .where(
             FileRow.sop_instance_uid == uid,
             FileRow.sha256 != outcome.sha256,
-            FileRow.status == str(Status.CLASSIFIED),
+            has_status(Status.CLASSIFIED),
         )
         .limit(1)
     )
@@ -196,11 +210,14 @@ def _with_conflict(connection: Connection, outcome: Outcome) -> Outcome:
 
 
 def _forget_stalled(connection: Connection, row: dict[str, Any]) -> None:
-    same = FileRow.source_path == row["source_path"], FileRow.status == str(Status.STALLED)
-    connection.execute(delete(FileRow).where(*same))
+    path = row["source_path"]
+    same = FileRow.source_path == path
+    if path.startswith(DROPPED):  # such an alias begins with the inode and changes with the rest while the file grows
+        begin = path.partition("-")[0]
+        same = (FileRow.source_path > f"{begin}-") & (FileRow.source_path < f"{begin}.")
+    connection.execute(delete(FileRow).where(same, has_status(Status.STALLED)))
 
 
 def _attempts(connection: Connection, row: Any) -> int:
     same = FileRow.sha256 == row["sha256"] if row["sha256"] else FileRow.source_path == row["source_path"]
-    statuses = [str(status) for status in NOT_CLASSIFIED]
-    return connection.scalar(select(func.count()).where(same, FileRow.status.in_(statuses))) or 1
+    return connection.scalar(select(func.count()).where(same, has_status(*NOT_CLASSIFIED))) or 1

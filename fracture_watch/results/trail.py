@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, insert, or_, selec
 from fracture_watch.records import now
 from fracture_watch.results.database import Database
 from fracture_watch.results.rows import as_path, as_text
-from fracture_watch.results.schema import EventRow, FileRow, ModelRow
+from fracture_watch.results.schema import EventRow, FileRow, ModelRow, OutboxRow
 
 _MOST_ROWS = 1000  # of one trace: a study with more is asked for by its results
 
@@ -27,10 +27,11 @@ class What(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Trail:
-    """Rows of ``file``, with their model's name and version, and rows of ``event``; each in the order they happened."""
+    """Rows of ``file``, with their model's name and version, of ``event``, and of ``outbox``; each in their order."""
 
     files: Sequence[RowMapping]
     events: Sequence[RowMapping]
+    deliveries: Sequence[RowMapping] = ()
 
 
 def note(connection: Connection, source_path: str, what: What, detail: str, file_id: int | None = None) -> None:
@@ -39,7 +40,7 @@ def note(connection: Connection, source_path: str, what: What, detail: str, file
     connection.execute(insert(EventRow).values(values))
 
 
-def trail(database: Database, wanted: str) -> Trail:
+def trail(database: Database, wanted: str, also: Collection[str] = ()) -> Trail:
     """Everything that is recorded of one thing.
 
     Parameters
@@ -47,20 +48,23 @@ def trail(database: Database, wanted: str) -> Trail:
     wanted : str
         A row's id; a path, as it was found or as it is filed; a SHA-256; a SOP Instance, Series or Study Instance
         UID; or an accession number. What is found by path or id brings the rows of the same content with it.
+    also : collection of str
+        What else may be recorded in its place: a hash, an alias.
     """
     with database.reading() as connection:
-        files = _files(connection, _asked(wanted))
+        asked = _asked(wanted, also)
+        files = _files(connection, asked)
         digests = {row["sha256"] for row in files if row["sha256"]}
         if digests and (wanted.isdecimal() or "/" in wanted):
-            files = _files(connection, or_(_asked(wanted), FileRow.sha256.in_(digests)))
-        paths = {row["source_path"] for row in files} | {_path(wanted)}
+            files = _files(connection, or_(asked, FileRow.sha256.in_(digests)))
+        paths = {row["source_path"] for row in files} | {_path(wanted), *also}
         table = EventRow.__table__
         events = connection.execute(
             select(table)
             .where(or_(EventRow.file_id.in_([row["id"] for row in files]), EventRow.source_path.in_(paths)))
             .order_by(EventRow.id)
         )
-        return Trail(files, events.mappings().all())
+        return Trail(files, events.mappings().all(), _deliveries(connection, files))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +98,18 @@ def note_put_back(database: Database, item: Quarantined, target: Path | None) ->
         note(connection, as_text(item.source_path), What.PUT_BACK, detail, item.id)
 
 
-def _asked(wanted: str) -> ColumnElement[bool]:
-    path = _path(wanted)
+def _deliveries(connection: Connection, files: Sequence[RowMapping]) -> Sequence[RowMapping]:
+    """Of the files, and of their studies."""
+    ids, studies = [row["id"] for row in files], {row["study_key"] for row in files if row["study_key"]}
+    wanted = or_(OutboxRow.file_id.in_(ids), OutboxRow.study_uid.in_(studies))
+    return connection.execute(select(OutboxRow.__table__).where(wanted).order_by(OutboxRow.id)).mappings().all()
+
+
+def _asked(wanted: str, also: Collection[str]) -> ColumnElement[bool]:
+    paths = _path(wanted), *also
     names = FileRow.sha256, FileRow.sop_instance_uid, FileRow.series_uid, FileRow.study_uid, FileRow.accession_number
-    conditions: list[Any] = [name == wanted for name in names]
-    conditions += [FileRow.source_path == path, FileRow.filed_path == path]
+    conditions: list[Any] = [name.in_([wanted, *also]) for name in names]
+    conditions += [FileRow.source_path.in_(paths), FileRow.filed_path.in_(paths)]
     if wanted.isdecimal() and len(wanted) < 18:
         conditions.append(FileRow.id == int(wanted))
     return or_(*conditions)

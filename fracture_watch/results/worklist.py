@@ -46,7 +46,7 @@ class Wanted:
 
     ``since`` and ``until`` are ISO 8601, compared with ``last_result_at``. A study has a modality or a body part if
     one of its files has. ``text`` is the beginning of a PatientID, an accession number, a Study Instance UID, or a
-    path below ``inbox``.
+    path below ``inbox``; ``patient`` is what rows hold for it where PatientIDs are hashed.
     """
 
     prediction: str | None = None
@@ -55,6 +55,7 @@ class Wanted:
     since: str | None = None
     until: str | None = None
     text: str | None = None
+    patient: str | None = None
     inbox: str = ""
 
 
@@ -194,7 +195,7 @@ def _narrowed(connection: Connection, wanted: Wanted) -> Select[Any]:
         if value:
             conditions.append(_with_files(connection, name, value))
     if wanted.text:
-        conditions.append(_STUDY.c.study_uid.in_(_found(wanted.text, wanted.inbox)))
+        conditions.append(_STUDY.c.study_uid.in_(_found(wanted.text, wanted.patient, wanted.inbox)))
     return select(_STUDY).where(*conditions)
 
 
@@ -207,7 +208,7 @@ def _with_files(connection: Connection, name: InstrumentedAttribute[str | None],
     return exists().where(name == value, FileRow.study_key == _STUDY.c.study_uid)
 
 
-def _found(wanted: str, inbox: str) -> Select[Any]:
+def _found(wanted: str, patient: str | None, inbox: str) -> Select[Any]:
     """Keys of the studies that a text may mean."""
     places = (
         (_STUDY.c.study_uid, _STUDY.c.patient_id, ""),
@@ -215,7 +216,8 @@ def _found(wanted: str, inbox: str) -> Select[Any]:
         (FileRow.study_key, FileRow.accession_number, ""),
         (FileRow.study_key, FileRow.source_path, f"{inbox}/"),
     )
-    pieces = []
+    hashed = select(_STUDY.c.study_uid).where(_STUDY.c.patient_id == patient).limit(_MOST_FOUND).subquery()
+    pieces = [select(hashed.c.study_uid.label("key"))]
     for key, name, before in places:
         spellings = {wanted, wanted.upper(), wanted.lower()}
         begins = or_(*[_begins(name, before + spelling) for spelling in sorted(spellings)])

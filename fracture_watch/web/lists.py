@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint
 
 from fracture_watch import __version__
-from fracture_watch.errors import InvalidCursor
+from fracture_watch.errors import WrongUse
 from fracture_watch.results import queries
 from fracture_watch.results.queries import Filter, StudyFilter
 from fracture_watch.web.answering import Answer, answered
@@ -17,12 +17,12 @@ from fracture_watch.web.site import Site, problem
 
 def add_lists(blueprint: Blueprint, site: Site) -> None:
     """``/api/results``, ``/api/studies`` and ``/api/status``."""
-    blueprint.register_error_handler(InvalidCursor, _wrong_cursor)
+    blueprint.register_error_handler(WrongUse, _wrong_question)
 
     @blueprint.get("/api/results")
     def results() -> Answer:
         wanted = asked(ResultsQuestion)
-        found = queries.page(site.database, Filter(**_filter(wanted)), wanted.cursor, wanted.limit)
+        found = queries.page(site.database, Filter(**_filter(wanted, site)), wanted.cursor, wanted.limit)
         return answered({"results": list(map(_shown, found.rows)), "next_cursor": found.next_cursor})
 
     @blueprint.get("/api/results/<int:id>")
@@ -34,7 +34,7 @@ def add_lists(blueprint: Blueprint, site: Site) -> None:
     @blueprint.get("/api/studies")
     def studies() -> Answer:
         wanted = asked(PageQuestion)
-        found = queries.studies(site.database, StudyFilter(**_filter(wanted)), wanted.cursor, wanted.limit)
+        found = queries.studies(site.database, StudyFilter(**_filter(wanted, site)), wanted.cursor, wanted.limit)
         return answered({"studies": found.rows, "next_cursor": found.next_cursor})
 
     @blueprint.get("/api/studies/<path:uid>")
@@ -63,12 +63,16 @@ def no_result(number: int) -> Answer:
     return problem(404, "not_found", f"there is no result {number}; it may have been removed by prune")
 
 
-def _wrong_cursor(error: InvalidCursor) -> Answer:
+def _wrong_question(error: WrongUse) -> Answer:
+    """A cursor that was not given out, or a patient where the settings leave none to ask for."""
     return problem(400, error.code, error.detail)
 
 
-def _filter(wanted: PageQuestion) -> dict[str, Any]:
-    return wanted.model_dump(exclude={"limit", "cursor"})
+def _filter(wanted: PageQuestion, site: Site) -> dict[str, Any]:
+    conditions = wanted.model_dump(exclude={"limit", "cursor"})
+    if "patient" in conditions:
+        conditions["patient"] = site.patient(conditions["patient"])
+    return conditions
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
 from fracture_watch import __version__
-from fracture_watch.errors import FileFailed, FileRejected, Unreadable
+from fracture_watch.errors import FileFailed, FileRejected, OutOfMemory, Unreadable
 from fracture_watch.records import Filed
 from fracture_watch.results import queries
 from fracture_watch.results.rows import as_path
@@ -24,6 +24,7 @@ from fracture_watch.web.site import Site, problem
 from fracture_watch.web.slots import Slots
 
 _AT_ONCE = 6  # with the predictions two less than the server has threads: there is always one for the probes
+_HEATMAP = 2048  # longest side, unless somebody asks for more: there is little to see in it, and much to paint
 _KEPT = 64 << 20  # bytes of pictures that are kept in memory
 
 
@@ -106,7 +107,7 @@ def _image(site: Site, row: dict[str, Any]) -> Wish:
 def _heatmap(site: Site, row: dict[str, Any]) -> Wish:
     """Of the model that gave the result: the one in force draws anew, of another there is what it drew then."""
     wanted = asked(HeatmapQuestion)
-    filed, model, side = _filed(row), row["model_id"], wanted.size
+    filed, model, side = _filed(row), row["model_id"], wanted.size or _HEATMAP
     tag = _tag("layer" if wanted.layer else "heatmap", filed, model, side)
     if model == site.model.id:
         return Wish(filed.path, lambda: site.viewer.heatmap(filed, side, alone=wanted.layer), tag)
@@ -145,7 +146,8 @@ def _tagged(response: Response, wanted: Wish) -> Response:
 
 
 def _refused(error: FileFailed | FileRejected) -> Answer:
-    return refused(error.code, error.detail)
+    smaller = "; or ask for a smaller picture with size" if isinstance(error, OutOfMemory) else ""
+    return refused(error.code, error.detail + smaller)
 
 
 def _gone(number: int) -> Answer:

@@ -27,6 +27,7 @@ class Site:
 
     ``model`` is the one in force, *fractured* at or over ``threshold``; ``history`` tells what happened to a result,
     ``retry`` puts results' files back from quarantine into the inbox.
+    ``patient`` tells what rows hold for a PatientID that somebody asks for.
     """
 
     pipeline: Pipeline
@@ -38,6 +39,7 @@ class Site:
     model: ModelFacts
     threshold: float
     inbox: Path
+    patient: Callable[[str | None], str | None]
     card: Card | None = None
     history: Callable[[str], list[Step]] = _nothing
     retry: Callable[[Iterable[int]], list[PutBack]] = _nothing

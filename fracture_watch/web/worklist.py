@@ -45,6 +45,7 @@ class WorklistQuestion(Question):
             self.since and str(self.since),
             until or None,
             self.q and self.q.strip(),
+            self.q and site.patient(self.q.strip()),
             inbox_text(site.inbox),
         )
 

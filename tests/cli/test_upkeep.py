@@ -134,7 +134,7 @@ class TestTrace:
         assembly.open_database(load_settings(config, {})).close()
         statement = (
             select(FileRow.id)
-            .where(_asked("/a/b"))
+            .where(_asked("/a/b", ("hmac:0", "dropped:0")))
             .compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
         )
         plan = rows(config.parent, f"EXPLAIN QUERY PLAN {statement}")

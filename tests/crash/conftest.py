@@ -15,6 +15,9 @@ VARIANTS = {
     "moved to another device": {"device": True, "receipts": True},
     "kept": {"processed": "keep"},
     "deleted": {"processed": "delete"},
+    "moved, hashed": {"receipts": True, "identifiers": "hash"},
+    "moved to another device, dropped": {"device": True, "identifiers": "drop"},
+    "kept, dropped": {"processed": "keep", "identifiers": "drop"},
 }
 
 
@@ -34,8 +37,9 @@ def world(tmp_path, weights, server, request):
         home = request.getfixturevalue("elsewhere") if filing.pop("device", False) else tmp_path
         roots = home / "processed", home / "quarantine"
         filing |= {"processed_dir": str(roots[0]), "quarantine_dir": str(roots[1])}
+        privacy = {"identifiers": filing.pop("identifiers", "keep"), "salt": "sixteen characters, at least"}
         config = write_config(
-            tmp_path, weights, filing=filing | {"min_free_mb": 0}, model={"batch_size": 4},
+            tmp_path, weights, privacy=privacy, filing=filing | {"min_free_mb": 0}, model={"batch_size": 4},
             inbox={"settle_seconds": 0.1, "give_up_seconds": 0.5, "rescan_seconds": 1.0},
         )  # fmt: skip
         built.append(World(server, tmp_path, config, seed, filing, roots, bug))

@@ -9,6 +9,7 @@ from tests.crash.tap import START
 from tests.crash.verdict import judge
 
 OFTEN = {"moved": 4, "moved with receipts": 2, "moved to another device": 4, "kept": 2, "deleted": 3}
+OFTEN |= {"moved, hashed": 2, "moved to another device, dropped": 2, "kept, dropped": 2}
 DUE = {  # what a life cannot be without; everything else that a first one came by is killed at too
     "moved": {"commit in store.record", "commit in store.filed", "link in moving.moved", "unlink in moving.moved"},
     "moved with receipts": {"fsync in slips.write_slip", "replace in slips.write_slip"},
@@ -18,6 +19,9 @@ DUE = {  # what a life cannot be without; everything else that a first one came 
     },
     "kept": {"commit in store.record"},
     "deleted": {"commit in store.record", "unlink in filing.file"},
+    "moved, hashed": {"commit in store.filed", "link in moving.moved", "replace in slips.write_slip"},
+    "moved to another device, dropped": {"copy in moving._copied", "unlink in moving._copied"},
+    "kept, dropped": {"commit in store.record"},
 }  # fmt: skip
 
 
@@ -44,7 +48,7 @@ def in_order(world):
     return unsafe(world.journal(), world.inbox, world.processed == "delete")
 
 
-@pytest.mark.parametrize("name", ["moved", "moved to another device"])
+@pytest.mark.parametrize("name", ["moved", "moved to another device", "moved, hashed"])
 def test_a_few_kills(world, judged, name):
     built = world(name)
     targets = crossings(built)

@@ -28,7 +28,7 @@ def judge(world):
     _one_result_a_content(rows, found)
     _one_place_a_file(world, found)
     for row in rows:
-        content = world.contents.get(Path(row["source_path"]))
+        content = world.contents.get(world.path_of(row["source_path"]))
         if content is not None:
             _row_tells_the_truth(world, row, content, found)
     _nothing_else(world, rows, found)
@@ -45,8 +45,8 @@ def digest(content):
 
 
 def _one_row_a_file(world, rows, found):
-    counts = Counter(row["source_path"] for row in rows)
-    for path in map(str, world.contents):
+    counts = Counter(world.path_of(row["source_path"]) for row in rows)
+    for path in world.contents:
         count = counts.pop(path, 0)
         if count == 0:
             found.lost.append(f"{path}: no row")
@@ -74,7 +74,7 @@ def _one_place_a_file(world, found):
 
 
 def _row_tells_the_truth(world, row, content, found):
-    source, junk = Path(row["source_path"]), is_junk(content)
+    source, junk = world.path_of(row["source_path"]), is_junk(content)
     statuses = ("rejected",) if junk else ("classified", "duplicate")
     if row["status"] not in statuses or not row["filed"] or row["sha256"] != digest(content):
         found.wrong.append(f"{source}: {dict(row)}")
@@ -84,7 +84,7 @@ def _row_tells_the_truth(world, row, content, found):
         if row["filed_path"] is not None:
             found.wrong.append(f"{source}: deleted, but its row says {row['filed_path']}")
         return
-    place = Path(row["filed_path"] or "nowhere")
+    place = world.path_of(row["filed_path"] or "nowhere")
     if not place.is_file() or place.read_bytes() != content:
         found.lost.append(f"{source}: is not at {place}")
         return

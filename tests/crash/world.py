@@ -11,9 +11,12 @@ import time
 from collections import Counter
 from contextlib import closing, suppress
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 
+from fracture_watch.assembly import tree
+from fracture_watch.config import load_settings
 from tests.conftest import REPOSITORY, png
 from tests.crash.tap import read_journal
 from tests.dicoms import dicom
@@ -80,6 +83,8 @@ class World:
         self.receipts = filing.get("receipts", False)
         self.random = random.Random(seed)
         self.contents = {}  # path in the inbox -> content
+        self._named = tree(load_settings(config, {}), self.inbox).source
+        self._aliases = {}  # what a row says instead of a path -> that path
         self.kills = 0
         self.hits = Counter()  # crossing -> kills there
         self.nowhere = []
@@ -119,8 +124,11 @@ class World:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / "arriving"
         temporary.write_bytes(content)
-        self.contents[folder / name] = content
-        temporary.rename(folder / name)
+        facts = temporary.stat()
+        path = folder / name
+        self.contents[path] = content
+        temporary.rename(path)
+        self._aliases[self._named(path, facts).name] = path
 
     # Lives and deaths
 
@@ -191,7 +199,11 @@ class World:
     def is_done(self):
         if self.processed != "keep":
             return not self.left()
-        return {row["source_path"] for row in self.rows() if row["filed"]} >= set(map(str, self.contents))
+        return {self.path_of(row["source_path"]) for row in self.rows() if row["filed"]} >= set(self.contents)
+
+    def path_of(self, text):
+        """The path that a row means."""
+        return self._aliases.get(text, Path(text))
 
     def rows(self, sql=f"SELECT {_COLUMNS} FROM file ORDER BY id"):
         database = self.folder / "fracture_watch.db"

@@ -117,7 +117,7 @@ def test_a_disk_with_room_for_the_probe_and_not_for_the_file(tmp_path, house):
         with daemon.working():
             (disk / "ballast").write_bytes(bytes(600_000))
             drop(tmp_path, "9.png", big)
-            assert "No space left" in daemon.paused("storage_unavailable", str(tmp_path / "inbox/9.png"))
+            assert "No space left" in daemon.paused("storage_unavailable", str(tmp_path / "processed"))
             assert files(tmp_path / "inbox") == ["9.png"]
             (disk / "ballast").unlink()
             assert until(lambda: files(disk) == ["9.png"])

@@ -7,10 +7,21 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, event
 
-from fracture_watch.records import Classified, Duplicate, Facts, Failed, Label, ModelFacts, Prediction, SourceFile
+from fracture_watch.records import (
+    Classified,
+    Duplicate,
+    Facts,
+    Failed,
+    Label,
+    ModelFacts,
+    Prediction,
+    SourceFile,
+    Stalled,
+)
 from fracture_watch.results import queries
 from fracture_watch.results.database import Database
 from fracture_watch.results.queries import Filter, StudyFilter, page, results, studies, study
+from fracture_watch.results.removal import Wanted, rows_to_remove
 from fracture_watch.results.store import Store
 
 MODEL = ModelFacts("m", "1", "model-a")
@@ -141,15 +152,35 @@ def record(store):
         store.filed([(each, source.path) for each in done])
 
 
-def test_what_is_done_for_every_file_looks_rows_up_by_what_is_its_own(tmp_path):
-    """Never by status or prediction, which a million rows share."""
-    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+def without_statistics(database):
+    with sqlite3.connect(database.url.database) as connection:
+        connection.execute("DELETE FROM sqlite_stat1")
+    database.close()
+    return Database(str(database.url))
+
+
+@pytest.mark.parametrize("opened", [lambda database: database, without_statistics])
+def test_what_is_done_for_every_file_looks_rows_up_by_what_is_its_own(tmp_path, opened):
+    """Never by status or prediction, which a million rows share; also where somebody removed the statistics."""
+    database = opened(Database(f"sqlite:///{tmp_path / 'x.db'}"))
     store = Store(database, MODEL)
     with Asked(database) as asked:
         record(store)
+        store.record_stalled(SourceFile(Path("/in/x"), 0, 0, 0, "2026"), Stalled("still growing"))
         store.known({"a" * 64})
         store.unchanged([SourceFile(Path("/in/x"), 0, 0, 0, "2026")])
     shared = ("file_status", "file_prediction", "file_probability", "file_completed", "study_worklist")
     for statement, steps in asked.plans():
         if "ORDER BY file.id DESC" not in statement:  # the latest model: the first rows from the end have one
             assert [step for step in steps if step.startswith("SCAN file") or any(n in step for n in shared)] == []
+
+
+@pytest.mark.parametrize("opened", [lambda database: database, without_statistics])
+@pytest.mark.parametrize("wanted", [Wanted(before="2026"), Wanted(patient_id="P"), Wanted("2026", "P")])
+def test_what_is_pruned_is_read_off_an_index_piece_by_piece(tmp_path, opened, wanted):
+    database = opened(Database(f"sqlite:///{tmp_path / 'x.db'}"))
+    with Asked(database) as asked:
+        list(rows_to_remove(database, wanted))
+    [(_, steps)] = asked.plans()
+    assert steps[0].startswith("SEARCH file USING INDEX file_" + ("patient" if wanted.patient_id else "completed"))
+    assert len(steps) == 1

@@ -277,3 +277,18 @@ def test_a_thousand_digests_are_one_question(store):
 def test_notes_are_a_json_array(store, tmp_path):
     record(store, "a", classified("aa"))
     assert json.loads(query(tmp_path, "SELECT notes FROM results")[0]["notes"]) == ["odd"]
+
+
+def test_a_growing_file_whose_path_is_not_recorded_has_one_row(store, tmp_path):
+    growing = SourceFile(Path("/in/ANA"), 10, 20, 255, now(), alias="dropped:ff-a-14")
+    other = SourceFile(Path("/in/BEA"), 10, 20, 4095, now(), alias="dropped:fff-a-14")
+    for source in (growing, other):
+        store.record_stalled(source, Stalled("still growing"))
+    whole = SourceFile(Path("/in/ANA"), 99, 30, 255, now(), alias="dropped:ff-63-1e")
+    store.record([(whole, classified("aa"), whole.path)])
+    rows = query(tmp_path, "SELECT source_path, filed_path, status FROM results")
+    assert {tuple(row.values()) for row in rows} == {
+        ("dropped:fff-a-14", None, "stalled"),
+        ("dropped:ff-63-1e", "dropped:ff-63-1e", "classified"),
+    }
+    assert store.unchanged([whole, growing]) == {whole}

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 
 _PROBLEM = "status IN ('failed', 'rejected', 'stalled') AND (status = 'stalled' OR filed_path IS NOT NULL)"
 # What SQLite's planner is told about these indexes, as 0003 does for the others.

@@ -1,0 +1,13 @@
+"""Text that others wrote, made harmless for whoever reads it on a terminal."""
+
+import json
+from typing import Any
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON in which every character that a terminal might obey is an escape; letters of any language stay."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    if text.isprintable():
+        return text
+    # Outside of strings JSON has no such characters but the line breaks of its indentation.
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
