@@ -1,14 +1,28 @@
+import atexit
+import functools
 import io
+import shutil
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
 from fracture_watch.daemon import DaemonStatus
 from fracture_watch.pipeline import Pipeline
 from fracture_watch.records import Classified, Facts, Label, ModelFacts, Prediction
+from fracture_watch.results.database import Database
 from fracture_watch.web.app import Access, create_app
 from fracture_watch.web.site import Site
 from tests.test_pipeline import CountingClassifier, TableDecoder, prepared
+
+
+@functools.cache
+def empty_database():
+    """One for all: nothing is written to it."""
+    folder = Path(tempfile.mkdtemp(prefix="fw-empty-"))
+    atexit.register(shutil.rmtree, folder)
+    return Database(f"sqlite:///{folder / 'empty.db'}")
 
 
 def site_of(tmp_path, pipeline, status=None, database=None, viewer=None):
@@ -18,7 +32,7 @@ def site_of(tmp_path, pipeline, status=None, database=None, viewer=None):
         viewer=viewer,
         status=lambda: status,
         metrics=lambda: b"fracture_watch_waiting_files 3\n",
-        database=database,
+        database=database or empty_database(),
         model=ModelFacts("m", "1", "x"),
         threshold=0.5,
         inbox=tmp_path,
@@ -28,9 +42,8 @@ def site_of(tmp_path, pipeline, status=None, database=None, viewer=None):
 
 def client(tmp_path, pipeline, status=None, database=None, viewer=None, **access):
     defaults = {"host": "127.0.0.1", "token": None, "max_upload_bytes": 1 << 20}
-    return create_app(
-        site_of(tmp_path, pipeline, status, rows, database, viewer), Access(**(defaults | access))
-    ).test_client()
+    site = site_of(tmp_path, pipeline, status, database, viewer)
+    return create_app(site, Access(**(defaults | access))).test_client()
 
 
 @pytest.fixture
