@@ -21,7 +21,8 @@ from demo import phantoms
 from demo.run import WEIGHTS
 
 FLAGS = (
-    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync --no-first-run"
+    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "
+    "--no-first-run"
 )
 BROKEN, WHOLE = (9, 10, 11, 17, 23, 36), (1, 4, 14, 20, 31)  # seeds
 STUDIES = dict.fromkeys(BROKEN, True) | dict.fromkeys(WHOLE, False)

@@ -108,7 +108,7 @@ def painted(
 
 
 def layer(pixels: Pixels, side: int | None, evidence: NDArray[np.float32], preprocessor: Preprocessor) -> bytes:
-    """The evidence alone, as a PNG file to lay over the radiograph: transparent where nothing speaks for *fractured*."""
+    """The evidence alone, as a PNG file to lay over the radiograph; transparent where nothing speaks for a fracture."""
     levels = np.rint(_heat(_shrunk(pixels, side), evidence, preprocessor) * 255).astype(np.uint8)
     return png(np.dstack([np.rint(_PALETTE[levels]).astype(np.uint8), levels]))
 

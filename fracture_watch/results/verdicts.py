@@ -55,7 +55,9 @@ def give(database: Database, file_id: int, verdict: Verdict) -> Given:
     with database.writing() as connection:
         status = connection.scalar(select(FileRow.status).where(FileRow.id == file_id))
         if status != str(Status.CLASSIFIED):
-            raise WrongUse(f"result {file_id} has no prediction to agree or disagree with; it is {status or 'not there'}")
+            raise WrongUse(
+                f"result {file_id} has no prediction to agree or disagree with; it is {status or 'not there'}"
+            )
         connection.execute(insert(VerdictRow).values(file_id=file_id, at=given.at, verdict=str(verdict)))
     return given
 
@@ -129,11 +131,7 @@ def _truths() -> Select[Any]:
         .join(FileRow, FileRow.id == VerdictRow.file_id)
         .subquery()
     )
-    return (
-        select(ranked)
-        .where(ranked.c.place == 1, ranked.c.verdict != str(Verdict.UNSURE))
-        .order_by(ranked.c.said)
-    )
+    return select(ranked).where(ranked.c.place == 1, ranked.c.verdict != str(Verdict.UNSURE)).order_by(ranked.c.said)
 
 
 def _label(row: Any) -> Label:

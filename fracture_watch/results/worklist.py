@@ -28,7 +28,6 @@ from fracture_watch.records import Label, Status
 from fracture_watch.results import cursors
 from fracture_watch.results.database import Database
 from fracture_watch.results.queries import Page
-from fracture_watch.results.rows import as_text
 from fracture_watch.results.schema import PROBLEM, FileRow, ModelRow, StudyRow
 
 PARTS: tuple[str | None, ...] = (str(Label.FRACTURED), str(Label.NOT_FRACTURED), None)
@@ -161,7 +160,7 @@ def _walk(
     parts = PARTS if forwards else PARTS[::-1]
     start = position[0] if position else None
     if position is not None:
-        parts = parts[parts.index(start) :] if start in PARTS else ()  # type: ignore[arg-type]
+        parts = parts[parts.index(start) :] if start in PARTS else ()
     narrowed = _narrowed(connection, wanted)
     rows: list[dict[str, Any]] = []
     for part in [part for part in parts if wanted.prediction in (None, part)]:
@@ -179,7 +178,7 @@ def _walk(
 def _past(position: Sequence[Any], *, forwards: bool) -> ColumnElement[bool]:
     """What follows a study among those whose probability is null where its own is."""
     places = list(zip(_ORDER, position, strict=True))
-    known = [(column(name), literal(value)) for name, value in places if value is not None]
+    known: list[tuple[ColumnElement[Any], ColumnElement[Any]]] = [(column(name), literal(value)) for name, value in places if value is not None]
     compare = operator.lt if forwards else operator.gt
     following = compare(tuple_(*[name for name, _ in known]), tuple_(*[value for _, value in known]))
     return and_(*[column(name).is_(None) for name, value in places if value is None], following)
@@ -229,8 +228,3 @@ def _found(wanted: str, patient: str | None, inbox: str) -> Select[Any]:
 def _begins(name: Any, start: str) -> ColumnElement[bool]:
     """A range, which an index answers; the last character of Unicode ends it."""
     return and_(name >= start, name < f"{start}\U0010ffff")
-
-
-def inbox_text(inbox: Any) -> str:
-    """The inbox as the rows' paths begin."""
-    return as_text(inbox)

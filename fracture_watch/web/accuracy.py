@@ -1,6 +1,7 @@
 """How often the model is right, as far as readers told."""
 
 import io
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ def bins(found: Iterable[Reading]) -> list[Bin]:
     """Readings by their probability; empty bins are left out."""
     there = list(found)
     made = []
-    for low, high in zip(_BINS, _BINS[1:], strict=False):
+    for low, high in itertools.pairwise(_BINS):
         some = [r for r in there if low <= r.probability < high or r.probability == high == 1]
         if some:
             mean = sum(r.probability for r in some) / len(some)

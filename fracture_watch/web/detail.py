@@ -55,7 +55,8 @@ def add_detail(blueprint: Blueprint, site: Site) -> None:
         given = verdicts.give(site.database, id, chosen)
         if request.accept_mimetypes.best == "application/json":
             return jsonify({"verdict": given.verdict, "at": given.at})
-        return redirect(url_for("pages.file", id=id, **request.args.to_dict()), 303)
+        query: dict[str, Any] = dict(asked(WorklistQuestion).query())
+        return redirect(url_for("pages.file", id=id, **query), 303)
 
 
 def _row(site: Site, number: int) -> dict[str, Any]:

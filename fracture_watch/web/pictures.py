@@ -119,7 +119,9 @@ def _heatmap(site: Site, row: dict[str, Any]) -> Wish:
             "left no heat map; `fracture-watch scan --reclassify` asks the one in force"
         )
     if wanted.layer:
-        raise NotFound(f"result {row['id']} is of a model that is not in force; of its heat map there is no layer alone")
+        raise NotFound(
+            f"result {row['id']} is of a model that is not in force; of its heat map there is no layer alone"
+        )
     drawn = Filed(as_path(row["heatmap_path"]), None)
     return Wish(drawn.path, lambda: site.viewer.image(drawn, side), tag)
 

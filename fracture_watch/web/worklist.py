@@ -3,14 +3,14 @@
 from datetime import date, timedelta
 from typing import Any
 
-from flask import Blueprint, redirect, render_template, request, url_for
+from flask import Blueprint, make_response, redirect, render_template, request, url_for
 from pydantic import model_validator
 from werkzeug.exceptions import BadRequest
 
 from fracture_watch.records import Label, Status
 from fracture_watch.results import verdicts, worklist
-from fracture_watch.results.rows import as_path
-from fracture_watch.results.worklist import PROBLEMS, Wanted, inbox_text
+from fracture_watch.results.rows import as_path, as_text
+from fracture_watch.results.worklist import PROBLEMS, Wanted
 from fracture_watch.web.answering import Answer
 from fracture_watch.web.asking import Question, asked
 from fracture_watch.web.site import Site
@@ -37,16 +37,16 @@ class WorklistQuestion(Question):
 
     def wanted(self, site: Site) -> Wanted:
         """The question to the database."""
-        until = self.until and self.until < date.max and str(self.until + timedelta(days=1))
+        last = self.until if self.until and self.until < date.max else None
         return Wanted(
             self.prediction and str(self.prediction),
             self.modality,
             self.body_part,
             self.since and str(self.since),
-            until or None,
+            str(last + timedelta(days=1)) if last else None,
             self.q and self.q.strip(),
             self.q and site.patient(self.q.strip()),
-            inbox_text(site.inbox),
+            as_text(site.inbox),
         )
 
     def query(self) -> dict[str, str]:
@@ -107,14 +107,9 @@ def add_worklist(blueprint: Blueprint, site: Site) -> None:
             raise BadRequest("name at least one result as the field id")
         done = site.retry(ids)
         back = sum(item.target is not None for item in done)
-        page = render_template("retried.html", back=back, gone=len(ids) - back)
-        return redirect(url_for("pages.problems"), 303) if back == len(ids) else _conflict(page)
-
-
-def _conflict(page: str) -> Answer:
-    from flask import make_response
-
-    return make_response(page, 409)
+        if back == len(ids):
+            return redirect(url_for("pages.problems"), 303)
+        return make_response(render_template("retried.html", back=back, gone=len(ids) - back), 409)
 
 
 def _shown(site: Site, studies: list[dict[str, Any]]) -> list[dict[str, Any]]:

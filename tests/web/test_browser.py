@@ -75,7 +75,9 @@ def shown(page):
 
 
 def ready(page):
-    page.wait_for_function("() => [...document.images].every(i => i.loading == 'lazy' || (i.complete && i.naturalWidth))")
+    page.wait_for_function(
+        "() => [...document.images].every(i => i.loading == 'lazy' || (i.complete && i.naturalWidth))"
+    )
 
 
 def patient(page, name):
@@ -185,7 +187,10 @@ def test_a_file_is_tried_and_not_kept(page, own):
     before = own.process.rows("SELECT count(*) FROM results")
     page.goto("/try")
     page.get_by_label("Radiographs").set_input_files(
-        [{"name": "a.png", "mimeType": "image/png", "buffer": png(77)}, {"name": "b.txt", "mimeType": "", "buffer": b"x"}]
+        [
+            {"name": "a.png", "mimeType": "image/png", "buffer": png(77)},
+            {"name": "b.txt", "mimeType": "", "buffer": b"x"},
+        ]
     )
     answer = page.locator("#answers li").filter(has_text="a.png")
     expect(answer.get_by_role("img")).to_be_visible()
