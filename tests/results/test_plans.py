@@ -176,11 +176,11 @@ def test_what_is_done_for_every_file_looks_rows_up_by_what_is_its_own(tmp_path, 
 
 
 @pytest.mark.parametrize("opened", [lambda database: database, without_statistics])
-@pytest.mark.parametrize("wanted", [Wanted(before="2026"), Wanted(patient_id="P"), Wanted("2026", "P")])
+@pytest.mark.parametrize("wanted", [Wanted(before="2026"), Wanted(patient=("P",)), Wanted("2026", ("P",))])
 def test_what_is_pruned_is_read_off_an_index_piece_by_piece(tmp_path, opened, wanted):
     database = opened(Database(f"sqlite:///{tmp_path / 'x.db'}"))
     with Asked(database) as asked:
         list(rows_to_remove(database, wanted))
     [(_, steps)] = asked.plans()
-    assert steps[0].startswith("SEARCH file USING INDEX file_" + ("patient" if wanted.patient_id else "completed"))
+    assert steps[0].startswith("SEARCH file USING INDEX file_" + ("patient" if wanted.patient else "completed"))
     assert len(steps) == 1
