@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 INPUTS := pyproject.toml constraints.txt
-PACKAGES := dcmtk libopenjp2-tools
+PACKAGES := curl dcmtk libopenjp2-tools
 
 .PHONY: run demo test crash slow check bench format clean
 .DEFAULT_GOAL := run

@@ -143,11 +143,11 @@ def drop(inbox: Path, numbers: range) -> None:
 
 
 class Watcher:
-    """`fracture-watch run` in a folder, as a process of its own."""
+    """`fracture-watch run` in a folder, as a process of its own; it is asked about `picture`, or one of the inbox."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, picture: bytes | None = None) -> None:
         self._folder = folder
-        self._picture = next((folder / "inbox").rglob("*.png")).read_bytes()
+        self._picture = picture or next((folder / "inbox").rglob("*.png")).read_bytes()
 
     def __enter__(self) -> "Watcher":
         self.started_at = time.monotonic()

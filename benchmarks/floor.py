@@ -25,7 +25,7 @@ from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.imaging.reader import open_image
 from fracture_watch.imaging.streams import Frame
 from fracture_watch.model import load_classifier
-from fracture_watch.model.preprocess import thumbnail
+from fracture_watch.model.preprocess import Small
 
 _BATCHES = 1, 4, 16  # files
 _COMMIT = 16  # rows
@@ -42,7 +42,7 @@ def floor(path: Path, weights: Path, runtime: str, cores: int, repeats: int = 7)
         "read": path.read_bytes,
         "hash": lambda: hashlib.sha256(content).digest(),
         "decode and table": _decoding(path, content, pixels),
-        "resize": lambda: (model.card.preprocessor(pixels), thumbnail(pixels)),
+        "resize": partial(Small(model.card.preprocessor), pixels),
     }
     found = {name: _fastest(step, repeats) for name, step in steps.items()}
     one_core = sum(found.values())

@@ -17,7 +17,7 @@ import numpy as np
 from fracture_watch import load_classifier
 from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.imaging.workers import Plan, prepare
-from fracture_watch.model.preprocess import thumbnail
+from fracture_watch.model.preprocess import Small
 from fracture_watch.records import Prediction, Prepared, SourceFile
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def main() -> None:
     began = time.perf_counter()
     openvino_model = load_classifier(options.weights, runtime="openvino")
     print(f"loading and converting for OpenVINO: {time.perf_counter() - began:.1f} s")
-    plan = Plan(torch_model.card.preprocessor, thumbnail, Limits(), Scope())
+    plan = Plan(Small(torch_model.card.preprocessor), Limits(), Scope())
     pictures = [prepare(SourceFile(path, 0, 0, 0, ""), plan) for path in paths]
     pairs = [(_timed(torch_model, picture), _timed(openvino_model, picture)) for picture in pictures]
     _report([(one, other) for (one, _), (other, _) in pairs])

@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,7 @@ from fracture_watch.intake.settling import Settled, is_still_there
 from fracture_watch.records import Failed, Outcome, Recorded, SourceFile, Stalled
 from fracture_watch.results.rows import as_text
 from fracture_watch.results.store import Store
-from fracture_watch.service import Service
-from fracture_watch.stages import Stages
+from fracture_watch.service import Done, Service
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +68,6 @@ class Daemon:
     filing : Filing
     pace : Pace
     metrics : Metrics
-    stages : Stages
-        Of the service's pipeline, and of its own filing.
     """
 
     def __init__(
@@ -80,7 +78,6 @@ class Daemon:
         filing: Filing,
         pace: Pace,
         metrics: Metrics,
-        stages: Stages,
     ) -> None:
         self._folder = folder
         self._service = service
@@ -88,9 +85,9 @@ class Daemon:
         self._filing = filing
         self._pace = pace
         self._metrics = metrics
-        self._stages = stages
         self._emptied: dict[Path, float] = {}  # folders that files were taken from, and when
-        self._in_hand: tuple[SourceFile, ...] = ()  # what a fault interrupted
+        self._in_hand: list[tuple[SourceFile, ...]] = []  # batches that are under way, or that a fault interrupted
+        self._put_off: set[SourceFile] = set()  # of these, what is tried again later
         self._paused: str | None = None
         self._running = False
 
@@ -101,7 +98,7 @@ class Daemon:
         return DaemonStatus(folder.mode, self._paused, folder.waiting, folder.oldest_seconds, self._running)
 
     def run(self, stop: threading.Event) -> None:
-        """Work until ``stop`` is set; a batch in hand is finished first."""
+        """Work until ``stop`` is set; the oldest batch in hand is finished first, the others stay in the inbox."""
         self._running = True
         try:
             while not stop.is_set():
@@ -117,14 +114,34 @@ class Daemon:
         self._store.ping()
         self._filing.probe()
         self._finish_filing()
+        with (
+            closing(self._folder.watch(stop)) as ticks,
+            closing(self._service.process(self._claimed(ticks), self._filing.destination, self._try_later)) as batches,
+        ):
+            for done in batches:
+                self._deal_with(done)
+                if stop.is_set():
+                    break
+
+    def _claimed(self, ticks: Iterator[Settled]) -> Iterator[tuple[SourceFile, ...]]:
+        """Batches as they become ready; an empty one where none is."""
         # What a fault interrupted shows best whether its cause is gone.
-        self._process(tuple(source for source in self._in_hand if is_still_there(source)))
-        with closing(self._folder.watch(stop)) as ticks:
-            for settled in ticks:
-                self._resume()  # the inbox can be listed too
-                self._process(settled.ready)
-                self._report_stalled(settled)
-                self._remove_emptied()
+        interrupted, self._in_hand = self._in_hand, []
+        put_off, self._put_off = self._put_off, set()
+        for batch in interrupted:
+            yield self._taken(tuple(s for s in batch if s not in put_off and is_still_there(s)))
+        yield ()
+        for settled in ticks:
+            self._resume()  # the inbox can be listed too
+            self._report_stalled(settled)
+            self._remove_emptied()
+            yield self._taken(settled.ready)
+
+    def _taken(self, batch: tuple[SourceFile, ...]) -> tuple[SourceFile, ...]:
+        if batch:
+            self._in_hand.append(batch)
+            self._filing.require_room()
+        return batch
 
     def _finish_filing(self) -> None:
         """Whatever was committed before a crash or a pause is put in its place before anything new is looked at."""
@@ -133,31 +150,20 @@ class Daemon:
             log.info("finishing the filing of %d files", len(unfiled))
             self._file(unfiled)
 
-    def _process(self, ready: tuple[SourceFile, ...]) -> None:
-        self._in_hand = ready
-        if ready:
-            self._classify(ready)
-        self._in_hand = ()
-
-    def _classify(self, ready: tuple[SourceFile, ...]) -> None:
-        self._filing.require_room()
-        put_off: set[SourceFile] = set()
-
-        def try_later(source: SourceFile, outcome: Outcome) -> bool:
-            later = self._put_off(source, outcome)
-            if later:
-                put_off.add(source)
-            return later
-
-        recorded = self._service.process(ready, self._filing.destination, try_later)
-        with self._stages.measure("file"):
-            self._file(recorded)
-        self._tell(recorded, self._stages.lap())
-        for source in ready:
-            if source not in put_off and os.path.lexists(source.path):
+    def _deal_with(self, done: Done) -> None:
+        with done.stages.measure("file"):
+            self._file(done.recorded)
+        self._tell(done.recorded, done.stages.seconds)
+        for source in done.batch:
+            if source in self._put_off:
+                self._put_off.remove(source)
+            elif os.path.lexists(source.path):
                 self._folder.keep(source)
+            else:
+                self._folder.forget(source)
+        self._in_hand.pop(0)
 
-    def _put_off(self, source: SourceFile, outcome: Outcome) -> bool:
+    def _try_later(self, source: SourceFile, outcome: Outcome) -> bool:
         """Whether a file that could not be read is tried again; recorded it is after the last attempt."""
         code = outcome.code if isinstance(outcome, Failed) else None
         if code not in TRANSIENT or source.attempts >= len(self._pace.patience):
@@ -168,6 +174,7 @@ class Daemon:
         self._store.note_postponed(source, detail)
         self._folder.postpone(source, seconds)
         self._metrics.put_off()
+        self._put_off.add(source)
         return True
 
     def _tell(self, recorded: list[Recorded], seconds: dict[str, float]) -> None:

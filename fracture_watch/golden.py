@@ -23,7 +23,7 @@ from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.imaging.workers import Plan, prepare
 from fracture_watch.model import load_classifier
 from fracture_watch.model.card import Card
-from fracture_watch.model.preprocess import thumbnail
+from fracture_watch.model.preprocess import Small
 from fracture_watch.records import Prediction, Prepared, Upload
 
 Grid: TypeAlias = NDArray[np.int64]
@@ -59,7 +59,7 @@ class Comparison:
 
 def compare(model: Model) -> list[Comparison]:
     """Decode and classify every golden image, and put the card's probability beside the answer."""
-    plan = Plan(model.card.preprocessor, thumbnail, Limits(), Scope())
+    plan = Plan(Small(model.card.preprocessor), Limits(), Scope())
     prepared = [prepare(Upload(name, draw()), plan) for name, draw in _IMAGES.items()]
     predictions = model.classify(prepared)
     expected = model.card.golden

@@ -57,29 +57,49 @@ class Pipeline:
     classifier : Classifier
     notes : tuple of str
         Added to those of every file that is classified.
-    measure : function
-        Times the stages ``decode``, ``classify`` and ``draw``.
     """
 
-    def __init__(
-        self, decoder: Decoder, classifier: Classifier, notes: tuple[str, ...] = (), measure: Measure = unmeasured
-    ) -> None:
-        self._measure = measure
+    def __init__(self, decoder: Decoder, classifier: Classifier, notes: tuple[str, ...] = ()) -> None:
         self._decoder = decoder
         self._classifier = classifier
         self._notes = notes
 
     def run(self, batch: Sequence[Source], known: Known | None = None, draw: Draw = no_picture) -> list[Outcome]:
+        """An outcome for every source, in order: ``start`` and ``finish`` at once."""
+        return self.finish(batch, self.start(batch), known, draw)
+
+    def start(self, batch: Sequence[Source]) -> list[Decoding]:
+        """Start decoding ``batch``; returns at once.
+
+        Raises
+        ------
+        DecodersUnavailable
+            If they were stopped.
+        """
+        return [self._decoder.submit(source) for source in batch]
+
+    def finish(
+        self,
+        batch: Sequence[Source],
+        decodings: Sequence[Decoding],
+        known: Known | None = None,
+        draw: Draw = no_picture,
+        measure: Measure = unmeasured,
+    ) -> list[Outcome]:
         """An outcome for every source, in order.
 
         Parameters
         ----------
         batch : sequence of SourceFile or Upload
+        decodings : sequence of Decoding
+            What ``start`` made of them.
         known : function
             Which of some sha256 digests the model in force has classified before; those, and repeats within the
             batch, are duplicates. Without it every file gets its prediction.
         draw : function
             Makes the picture that explains a prediction and says where it is.
+        measure : function
+            Times the stages ``decode`` (the wait for it), ``classify`` and ``draw``.
 
         Raises
         ------
@@ -87,7 +107,7 @@ class Pipeline:
             When nothing can be processed; no outcome is to be recorded.
         """
         try:
-            return self._run(batch, known, draw)
+            return self._outcomes(decodings, known, draw, measure)
         except SystemicError:
             raise
         except Exception:
@@ -97,24 +117,25 @@ class Pipeline:
     def _run_alone(self, source: Source, known: Known | None, draw: Draw) -> Outcome:
         """The batch's culprit becomes ``internal``; the others get their own outcome."""
         try:
-            return self._run([source], known, draw)[0]
+            return self._outcomes(self.start([source]), known, draw, unmeasured)[0]
         except SystemicError:
             raise
         except Exception as error:
             log.exception("%s: internal error", source.name)
             return Failed(Internal.code, f"an internal error: {type(error).__name__}: {error}; see the log")
 
-    def _run(self, batch: Sequence[Source], known: Known | None, draw: Draw) -> list[Outcome]:
-        with self._measure("decode"):
-            decodings = [self._decoder.submit(source) for source in batch]
+    def _outcomes(
+        self, decodings: Sequence[Decoding], known: Known | None, draw: Draw, measure: Measure
+    ) -> list[Outcome]:
+        with measure("decode"):
             decoded = [_decoded(decoding) for decoding in decodings]
         news = _news([item for item in decoded if isinstance(item, Prepared)], known)
-        with self._measure("classify"):
+        with measure("classify"):
             predictions = dict(zip(news, self._classifier.classify(list(news.values())), strict=True))
-        with self._measure("draw"):
-            return self._outcomes(decoded, news, predictions, known, draw)
+        with measure("draw"):
+            return self._judged(decoded, news, predictions, known, draw)
 
-    def _outcomes(
+    def _judged(
         self,
         decoded: Sequence[Prepared | Rejected | Failed],
         news: Mapping[str, Prepared],

@@ -4,10 +4,11 @@
 """
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +49,13 @@ class Format(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Kind(StrEnum):
+    """What is delivered."""
+
+    RESULT = "result"  # what came of one file
+    STUDY = "study"  # a study that no new file came to for a while
+
+
 @dataclass(frozen=True, slots=True)
 class SourceFile:
     """A file as it stood when it was found ready.
@@ -78,6 +86,15 @@ class Upload:
 
 
 Source: TypeAlias = SourceFile | Upload
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """One frame of a file that has a result; unless it is ``None``, the digest tells whether it is still the same."""
+
+    path: Path
+    sha256: str | None
+    frame: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +271,22 @@ class Recorded:
     outcome: Outcome
     filed_path: Path | None
     attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Something that is to reach a destination at least once.
+
+    ``id`` is the same at every attempt, of which ``attempts`` were made; ``created_at`` is when it was recorded;
+    ``subject`` is the row of the view ``results`` or ``studies`` that it is about, as the database has it now.
+    """
+
+    id: str
+    kind: Kind
+    destination: str
+    attempts: int
+    created_at: str
+    subject: Mapping[str, Any] = field(repr=False)
 
 
 def now() -> str:

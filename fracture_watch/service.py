@@ -1,8 +1,10 @@
-"""The use case: run a batch of files and record what came of each, in one transaction."""
+"""The use case: run batches of files and record what came of each file, a batch in one transaction."""
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -16,16 +18,35 @@ from fracture_watch.records import Failed, Outcome, Recorded, Rejected, SourceFi
 from fracture_watch.results.database import Database
 from fracture_watch.results.store import Store
 from fracture_watch.results.trail import Quarantined, note_put_back
-from fracture_watch.stages import Measure, unmeasured
+from fracture_watch.stages import Stages
 
 log = logging.getLogger(__name__)
 Destination: TypeAlias = Callable[[SourceFile, Outcome], Path | None]
 PutOff: TypeAlias = Callable[[SourceFile, Outcome], bool]
+# Batches that are decoded and classified while the one before them is recorded and filed: one of each.
+AHEAD = 2
 
 
 def never(source: SourceFile, outcome: Outcome) -> bool:
     """Every outcome is recorded as it comes."""
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A batch that was dealt with, what was recorded of it, and how long its stages took."""
+
+    batch: Sequence[SourceFile]
+    recorded: list[Recorded]
+    stages: Stages
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    batch: Sequence[SourceFile]
+    news: Sequence[SourceFile]  # without what the model in force has already dealt with in its place
+    outcomes: Future[list[Outcome]]
+    stages: Stages
 
 
 class Service:
@@ -37,23 +58,25 @@ class Service:
     store : Store
     draw : function
         Makes the picture that explains a prediction.
-    measure : function
-        Times the stage ``record``.
     """
 
-    def __init__(self, engine: Engine, store: Store, draw: Draw = no_picture, measure: Measure = unmeasured) -> None:
-        self._measure = measure
+    def __init__(self, engine: Engine, store: Store, draw: Draw = no_picture) -> None:
         self._engine = engine
         self._store = store
         self._draw = draw
 
-    def process(self, batch: Sequence[SourceFile], destination: Destination, put_off: PutOff = never) -> list[Recorded]:
-        """Classify and commit. When this returns, the outcomes are on disk and the files may be moved.
+    def process(
+        self, batches: Iterable[Sequence[SourceFile]], destination: Destination, put_off: PutOff = never
+    ) -> Generator[Done]:
+        """Classify and commit, batch by batch, in order. A batch that is yielded is on disk; its files may be moved.
+
+        While one batch is recorded, and while the caller files it, the next ones are decoded and classified.
 
         Parameters
         ----------
-        batch : sequence of SourceFile
-            What the model in force has already dealt with in its place is left out.
+        batches : iterable of sequences of SourceFile
+            What the model in force has already dealt with in its place is left out. An empty batch says that no
+            more is ready now, so that what is under way is finished before the next is asked for.
         destination : function
             Where a file will be filed, so that the row says it.
         put_off : function
@@ -62,20 +85,36 @@ class Service:
         Raises
         ------
         SystemicError
-            Nothing was recorded; the batch may be tried again.
+            Nothing was recorded of the batches that were not yielded; they may be tried again.
         """
-        old = self._store.unchanged(batch)
+        under_way: deque[_UnderWay] = deque()
+        try:
+            for batch in batches:
+                if batch:
+                    under_way.append(self._begin(batch))
+                while len(under_way) > (AHEAD if batch else 0):
+                    yield self._finish(under_way.popleft(), destination, put_off)
+            while under_way:
+                yield self._finish(under_way.popleft(), destination, put_off)
+        finally:
+            for abandoned in under_way:
+                abandoned.outcomes.cancel()
+
+    def _begin(self, batch: Sequence[SourceFile]) -> _UnderWay:
+        old, stages = self._store.unchanged(batch), Stages()
         news = [source for source in batch if source not in old]
-        if not news:
-            return []
-        outcomes = self._engine.run(news, self._store.known, self._draw)
+        outcomes = self._engine.submit(news, self._store.known, self._draw, stages.measure)
+        return _UnderWay(batch, news, outcomes, stages)
+
+    def _finish(self, work: _UnderWay, destination: Destination, put_off: PutOff) -> Done:
         entries = [
             (source, outcome, destination(source, outcome))
-            for source, outcome in zip(news, outcomes, strict=True)
+            for source, outcome in zip(work.news, work.outcomes.result(), strict=True)
             if not _is_gone(source, outcome) and not _has_changed(source, outcome) and not put_off(source, outcome)
         ]
-        with self._measure("record"):
-            return self._store.record(entries)
+        with work.stages.measure("record"):
+            recorded = self._store.record(entries) if entries else []
+        return Done(work.batch, recorded, work.stages)
 
 
 @dataclass(frozen=True, slots=True)

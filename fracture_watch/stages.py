@@ -14,10 +14,10 @@ def unmeasured(stage: str) -> AbstractContextManager[None]:
 
 
 class Stages:
-    """Seconds spent in each stage since they were last asked for. For one thread."""
+    """Seconds spent in each stage of one batch."""
 
     def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
@@ -26,9 +26,4 @@ class Stages:
         try:
             yield
         finally:
-            self._seconds[stage] = self._seconds.get(stage, 0.0) + time.perf_counter() - began
-
-    def lap(self) -> dict[str, float]:
-        """Seconds by stage since the last call."""
-        seconds, self._seconds = self._seconds, {}
-        return seconds
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began

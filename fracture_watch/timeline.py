@@ -10,7 +10,7 @@ from typing import Any
 from fracture_watch.intake.claim import holder
 from fracture_watch.intake.completeness import Completeness
 from fracture_watch.intake.folder import Tree
-from fracture_watch.records import Status
+from fracture_watch.records import Kind, Status
 from fracture_watch.results.rows import as_path
 from fracture_watch.results.trail import Trail
 
@@ -40,12 +40,15 @@ def timeline(trail: Trail, wanted: str, inbox: Inbox) -> list[Step]:
     """Every step that is recorded, oldest first, and then what is true now; empty where the thing is unknown."""
     steps = [step for row in trail.files for step in _of_file(row)]
     steps += [Step(row["at"], row["file_id"], row["what"], row["detail"]) for row in trail.events]
+    deliveries = [_of_delivery(row) for row in trail.deliveries]
+    steps += [step for step in deliveries if step.at]
     steps.sort(key=lambda step: step.at or "")
     path = Path(os.path.normpath(as_path(wanted).absolute()))
     if os.path.lexists(path):
         steps += _now_there(path, inbox, filed={row["filed_path"] for row in trail.files})
     elif not trail.files and not steps and path.is_relative_to(inbox.tree.root):
         steps.append(Step(None, None, "never seen", f"there is no {path}, and nothing of that name was received"))
+    steps += [step for step in deliveries if not step.at]
     return steps + _next(trail.files)
 
 
@@ -54,6 +57,18 @@ def _of_file(row: Any) -> Iterator[Step]:
     if row["status"] == Status.STALLED:
         return
     yield Step(row["completed_at"], row["id"], row["status"], _reason(row))
+
+
+def _of_delivery(row: Any) -> Step:
+    """That somebody was told, or when that is tried again; ``doctor`` says more of the destination."""
+    what = f"study {row['study_uid']}" if row["kind"] == Kind.STUDY else f"result {row['file_id']}"
+    told = f"{what} to {row['destination']} ({row['delivery_id']})"
+    why = f"; attempt {row['attempts']} was in vain: {row['last_error']}" if row["last_error"] else ""
+    if row["delivered_at"]:
+        return Step(row["delivered_at"], row["file_id"], "delivered", f"{told} at attempt {row['attempts']}")
+    if row["next_attempt_at"]:
+        return Step(None, row["file_id"], "to be delivered", f"{told} at {row['next_attempt_at'][:19]}Z{why}")
+    return Step(None, row["file_id"], "not delivered", f"{told}, and given up{why}")
 
 
 def _reason(row: Any) -> str:

@@ -119,3 +119,52 @@ def test_origins_tell_file_and_environment_apart(tmp_path):
     found = origins(path, {"FRACTURE_WATCH__WEB__PORT": "2"})
     assert found["web", "port"] == "FRACTURE_WATCH__WEB__PORT"
     assert found["web", "host"] == str(path)
+
+
+HOOK = "webhooks:\n  secret: 0123456789abcdef\n  hooks:\n    - url: "
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (HOOK + "ftp://a/\n", "line 4: webhooks.hooks.0: url must be an http:// or https:// address"),
+        (HOOK + "http:///path\n", "line 4: webhooks.hooks.0: url must be an http"),
+        (HOOK + "http://a:99999/\n", "url must be an http"),
+        (HOOK + "http://[::1/\n", "url must be an http"),
+        (HOOK + "'http://a/\u00fc b'\n", "with other characters than ASCII escaped"),
+        (HOOK + "http://me:pass@a/\n", "url must hold no user and no password"),
+        (HOOK + "http://a/#x\n", "url must have no #fragment"),
+        (HOOK + "http://a/\n    - url: http://a/b\n", "2 hooks are called a; give each a name"),
+        (HOOK + "http://a/\n    - {url: http://b/, nme: x}\n", "line 5: webhooks.hooks.1.nme: unknown key"),
+        (HOOK + "http://a/\n      events: []\n", "line 5: webhooks.hooks.0.events: Tuple should have at least 1 item"),
+        (HOOK + "http://a/\n      predictions: [broken]\n", "line 5: webhooks.hooks.0.predictions.0: Input should be"),
+        (HOOK + "http://a/\n      name: a b\n", "line 5: webhooks.hooks.0.name: String should match pattern"),
+        ("webhooks:\n  hooks: [{url: http://a/}]\n", "webhooks: the hook a has no secret of at least 16 characters"),
+        ("webhooks:\n  study_quiet_seconds: 0\n", "line 2: webhooks.study_quiet_seconds: Input should be greater"),
+        ("webhooks:\n  give_up_days: 0\n", "line 2: webhooks.give_up_days: Input should be greater than 0"),
+    ],
+)
+def test_hooks_that_cannot_work_are_refused_by_key_and_line(tmp_path, text, said):
+    assert said in refusal(tmp_path, text)
+
+
+def test_a_refusal_never_shows_a_url_or_a_secret_of_a_hook(tmp_path):
+    for hooks in ("[{url: 'http://u:hunter2@a/'}]", "[{url: http://a/, secret: hunter2}]", "'hunter2", "[hunter2]"):
+        environment = {"FRACTURE_WATCH__WEBHOOKS__HOOKS": hooks, "FRACTURE_WATCH__WEBHOOKS__SECRET": "hunter2"}
+        said = refusal(tmp_path, "", environment)
+        assert "hunter2" not in said
+        assert "FRACTURE_WATCH__WEBHOOKS__HOOKS" in said or "FRACTURE_WATCH__WEBHOOKS__SECRET" in said
+
+
+def test_hooks_and_their_secret_may_come_from_the_environment(tmp_path):
+    environment = {
+        "FRACTURE_WATCH__WEBHOOKS__HOOKS": '[{"url": "https://A.example:8443/x?y"}, '
+        '{url: "http://b/", secret: "of b, which is long"}]',
+        "FRACTURE_WATCH__WEBHOOKS__SECRET": "0123: of the others",
+        "FRACTURE_WATCH__WEBHOOKS__STUDY_QUIET_SECONDS": "5",
+    }
+    webhooks = load(tmp_path, HOOK + "http://file/\n", environment).webhooks
+    assert [hook.known_as for hook in webhooks.hooks] == ["a.example:8443", "b"]
+    assert [webhooks.secret_of(hook) for hook in webhooks.hooks] == ["0123: of the others", "of b, which is long"]
+    assert webhooks.study_quiet_seconds == 5
+    assert "0123" not in str(webhooks.model_dump(mode="json"))

@@ -349,7 +349,7 @@ class Held:
 
 def holding(runtime, path, attempts):
     pipeline = runtime.pipeline
-    held = Pipeline(Held(pipeline._decoder, path, attempts), runtime.classifier, (), runtime.stages.measure)
+    held = Pipeline(Held(pipeline._decoder, path, attempts), runtime.classifier)
     return replace(runtime, pipeline=held)
 
 
@@ -428,7 +428,7 @@ def test_a_file_that_is_replaced_while_it_is_decoded_is_work_again(tmp_path, wei
                 (tmp_path / "new").rename(path)
             return prepared
 
-    replaced = Pipeline(Replaced(), runtime.classifier, (), runtime.stages.measure)
+    replaced = Pipeline(Replaced(), runtime.classifier)
     with working(built(tmp_path, weights, replace(runtime, pipeline=replaced))):
         assert until(lambda: files(tmp_path / "processed") == ["a.png"])
     digests = [hashlib.sha256(png(number)).hexdigest() for number in (1, 2)]

@@ -80,7 +80,9 @@ def test_every_column_is_in_the_readme_and_the_other_way_round(tmp_path):
 def test_every_route_is_in_the_readme_and_the_other_way_round(tmp_path):
     rules = client(tmp_path, Pipeline(None, None)).application.url_map.iter_rules()
     routes = {f"{m} {r.rule}" for r in rules if r.endpoint != "static" for m in r.methods - {"HEAD", "OPTIONS"}}
-    assert set(re.findall(r"^\| `((?:GET|POST) \S+)` \|", section("HTTP"), re.MULTILINE)) == routes
+    cells = re.findall(r"^\| (`(?:GET|POST) .*?) \|", section("HTTP"), re.MULTILINE)
+    written = {route for cell in cells for route in re.findall(r"`((?:GET|POST) \S+)`", cell)}
+    assert written == {re.sub(r"<\w+:", "<", route) for route in routes}
 
 
 def test_every_code_is_in_the_readme():

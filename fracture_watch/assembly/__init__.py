@@ -1,5 +1,6 @@
 """The only room that names concrete classes: Settings -> running parts."""
 
+from fracture_watch.assembly.deliveries import delivering, destination_of, subscriptions
 from fracture_watch.assembly.model import Runtime, check_model, cores, limits, load_model, runtime
 from fracture_watch.assembly.storage import claimed, database_path, filing, inbox_lock, lock_of, open_database, places
 from fracture_watch.assembly.work import check_completeness, daemon, inbox, outdated, polling_reason, service, website
@@ -12,6 +13,8 @@ __all__ = [
     "cores",
     "daemon",
     "database_path",
+    "delivering",
+    "destination_of",
     "filing",
     "inbox",
     "inbox_lock",
@@ -24,5 +27,6 @@ __all__ = [
     "polling_reason",
     "runtime",
     "service",
+    "subscriptions",
     "website",
 ]

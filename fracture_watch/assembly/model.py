@@ -13,27 +13,29 @@ from fracture_watch.config import Settings
 from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.model import load_classifier
 from fracture_watch.pipeline import Pipeline
-from fracture_watch.stages import Stages
+from fracture_watch.viewing import Viewer
 
 if TYPE_CHECKING:
     from fracture_watch.delivery.metrics import Metrics
     from fracture_watch.model.classifier import Classifier
 
 log = logging.getLogger(__name__)
+_ADHOC = 2  # decoding workers for those who wait: one may be at a large picture
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A loaded model and its decoding workers. ``adhoc`` has one of its own, so that it never waits for a backlog.
+    """A loaded model and its decoding workers.
 
-    ``stages`` times ``pipeline`` and what is done with its outcomes.
+    ``adhoc`` and ``viewer`` are for those who wait for an answer: they share workers of their own, and go ahead of a
+    backlog.
     """
 
     classifier: "Classifier"
     pipeline: Pipeline
     adhoc: Pipeline
-    stages: Stages
+    viewer: Viewer
     metrics: "Metrics"
 
 
@@ -48,22 +50,24 @@ def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]
     """
     from fracture_watch.delivery.metrics import Metrics
     from fracture_watch.imaging.workers import Plan, WorkerPool
-    from fracture_watch.model.preprocess import thumbnail
+    from fracture_watch.model.classifier import Urgent
+    from fracture_watch.model.preprocess import Small
 
     # Decoding workers and torch share the cores: threads that spin while they wait would slow both many times over.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _keep_freed_memory()
     imaging, classifier = settings.imaging, load_model(settings)
-    plan = Plan(classifier.card.preprocessor, thumbnail, limits(settings), _scope(settings))
+    plan = Plan(Small(classifier.card.preprocessor), limits(settings), _scope(settings))
     # torch is the reference; a result that something else computed says so.
     notes = () if settings.model.runtime == "torch" else (f"runtime {settings.model.runtime}",)
     count = workers or imaging.workers or cores()
     bounds = imaging.timeout_seconds, imaging.memory_mb
     # Workers start with their first file, so the second pool costs nothing until somebody asks.
-    with closing(WorkerPool(plan, count, *bounds)) as decoder, closing(WorkerPool(plan, 1, *bounds)) as adhoc:
-        stages, metrics = Stages(), Metrics()
-        pipeline = Pipeline(decoder, classifier, notes, stages.measure)
-        yield Runtime(classifier, pipeline, Pipeline(adhoc, classifier, notes), stages, metrics)
+    with closing(WorkerPool(plan, count, *bounds)) as decoder, closing(WorkerPool(plan, _ADHOC, *bounds)) as adhoc:
+        urgent = Urgent(classifier)
+        pipeline, answering = Pipeline(decoder, classifier, notes), Pipeline(adhoc, urgent, notes)
+        viewer = Viewer(adhoc, urgent, classifier.card.preprocessor)
+        yield Runtime(classifier, pipeline, answering, viewer, Metrics())
 
 
 def load_model(settings: Settings) -> "Classifier":

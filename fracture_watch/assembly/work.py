@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fracture_watch.assembly.deliveries import subscriptions
 from fracture_watch.assembly.model import Runtime
 from fracture_watch.assembly.storage import filing, inbox_lock, make_folder
 from fracture_watch.config import Settings
@@ -37,7 +38,8 @@ def service(settings: Settings, running: Runtime, database: Database) -> "Servic
 
     card = running.classifier.card
     gallery = Gallery(Illustrator(card.preprocessor, settings.model.heatmaps), settings.filing.artefacts_dir)
-    return Service(LocalEngine(running.pipeline), Store(database, card.facts), gallery, running.stages.measure)
+    store = Store(database, card.facts, subscriptions(settings))
+    return Service(LocalEngine(running.pipeline), store, gallery)
 
 
 def outdated(running: Runtime, database: Database) -> "Iterator[SourceFile]":
@@ -74,7 +76,6 @@ def daemon(settings: Settings, running: Runtime, database: Database) -> "Daemon"
         filing(settings),
         Pace(inbox.give_up_seconds),
         running.metrics,
-        running.stages,
     )
 
 
@@ -103,7 +104,7 @@ def website(settings: Settings, running: Runtime, database: Database, watcher: "
     from fracture_watch.web.app import Access, create_app
     from fracture_watch.web.site import Site
 
-    web = settings.web
+    web, card = settings.web, running.classifier.card
 
     def status() -> "DaemonStatus | None":
         return watcher.status if watcher else None
@@ -112,10 +113,14 @@ def website(settings: Settings, running: Runtime, database: Database, watcher: "
         _watch_status(running.metrics, watcher)
     site = Site(
         pipeline=running.adhoc,
-        illustrate=DataUrl(Illustrator(running.classifier.card.preprocessor)),
+        illustrate=DataUrl(Illustrator(card.preprocessor)),
+        viewer=running.viewer,
         status=status,
         metrics=running.metrics.text,
         recent=lambda: list(results(database, Filter(limit=200))),
+        database=database,
+        model=card.facts,
+        threshold=card.threshold.value,
         inbox=settings.inbox.path,
     )
     token = web.token.get_secret_value() if web.token else None

@@ -14,6 +14,7 @@ from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, say, say_jso
 
 if TYPE_CHECKING:
     from fracture_watch.config import Settings
+    from fracture_watch.results.outbox import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,15 @@ class Check:
 
 
 def doctor(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
-    """Look at codecs, model, database, folders and disk; nothing is started and nothing is changed."""
+    """Look at codecs, model, database, folders, disk and receivers; nothing is started and nothing is changed."""
     from fracture_watch.config import load_settings
 
     settings = load_settings(config)
-    checks = [check for look in (_codecs, _model, _database, _folders, _daemon, _workers) for check in look(settings)]
+    checks = [
+        check
+        for look in (_codecs, _model, _database, _folders, _daemon, _workers, _webhooks)
+        for check in look(settings)
+    ]
     if as_json:
         say_json({"checks": [asdict(check) for check in checks]})
     else:
@@ -107,17 +112,63 @@ def _daemon(settings: "Settings") -> Iterator[Check]:
 
 
 def _workers(settings: "Settings") -> Iterator[Check]:
+    import torch
+
     from fracture_watch import assembly
 
-    cores = assembly.cores()
-    count = settings.imaging.workers or cores
+    cores, imaging = assembly.cores(), settings.imaging
+    chosen = "as imaging.workers says" if imaging.workers else "one a core; imaging.workers changes that"
     yield Check(
         "workers",
         "imaging.workers",
         True,
-        f"{count} decoding processes on {cores} cores, {settings.imaging.memory_mb} MiB and "
-        f"{settings.imaging.timeout_seconds:g} s a file",
+        f"{imaging.workers or cores} decoding processes on {cores} cores ({chosen}), {imaging.memory_mb} MiB and "
+        f"{imaging.timeout_seconds:g} s a file; beside them {torch.get_num_threads()} threads classify, which sleep "
+        "while they wait, so that both together use the cores and neither blocks the other",
     )
+
+
+def _webhooks(settings: "Settings") -> Iterator[Check]:
+    """Who is told of results, and what they were not told; nothing is sent."""
+    from fracture_watch import assembly
+
+    hooks = {assembly.destination_of(hook): hook for hook in settings.webhooks.hooks}
+    waits, lost = _undelivered(settings)
+    if not hooks:
+        yield Check("webhook", "webhooks.hooks", True, "nobody is told of results")
+    for name, hook in hooks.items():
+        state = waits.get(name)
+        told = f"{' and '.join(hook.events)}, {' or '.join(hook.predictions) or 'whatever came of it'}"
+        open_to_all = "" if hook.url.startswith("https:") else "; over http, which anybody on the way can read"
+        yield Check("webhook", name, not (state and state.failing), f"told of {told}{_waiting(state)}{open_to_all}")
+    for name in sorted(set(waits) - set(hooks)):
+        days = settings.webhooks.give_up_days
+        advice = f"no such hook is in webhooks.hooks; put it back, or they are given up at a start after {days:g} days"
+        yield Check("webhook", name, False, f"{waits[name].waiting} deliveries wait, and {advice}")
+    for name, state in lost.items():
+        detail = f"{state.given_up} deliveries were given up, the first of {state.since[:19]}Z: {state.last_error}"
+        yield Check("webhook", f"{name} (given up)", True, detail)
+
+
+def _waiting(state: "Standing | None") -> str:
+    if state is None:
+        return "; nothing waits"
+    text = f"; {state.waiting} deliveries wait, the first since {state.since[:19]}Z"
+    return f"{text}; the last attempt was in vain: {state.last_error}" if state.failing else text
+
+
+def _undelivered(settings: "Settings") -> "tuple[dict[str, Standing], dict[str, Standing]]":
+    """What waits and what was given up, by destination; a database that cannot be read is another check's finding."""
+    import sqlite3
+
+    from fracture_watch.results.outbox import standings
+
+    try:
+        found = standings(settings.database.path) if settings.database.path.exists() else []
+    except sqlite3.Error:
+        found = []
+    waits = {state.destination: state for state in found if state.waiting}
+    return waits, {state.destination: state for state in found if state.given_up}
 
 
 def _tried(part: str, name: str, look: Callable[[], str]) -> Check:

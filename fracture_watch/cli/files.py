@@ -15,6 +15,7 @@ from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, say, say_jso
 
 if TYPE_CHECKING:
     from fracture_watch.records import Outcome, Prediction, Prepared, SourceFile
+    from fracture_watch.service import Done
 
 Paths = Annotated[list[Path] | None, typer.Argument(help="Files or folders.", exists=True)]
 Files = Annotated[list[Path], typer.Argument(help="DICOM, PNG, JPEG, TIFF, WebP or BMP files.")]
@@ -58,12 +59,12 @@ def scan(
         sources = itertools.chain.from_iterable(map(walk, trees))
         if reclassify:
             sources = itertools.chain(sources, assembly.outdated(running, database))
-        for batch in _with_progress(batches(sources, settings.model.batch_size), counts):
-            started = time.monotonic()
-            recorded = service.process(batch, in_place)
-            share = (time.monotonic() - started) * 1000 / len(batch)
-            counts["skipped"] += len(batch) - len(recorded)
-            for item in recorded:
+        began_batch = began
+        for done in _with_progress(service.process(batches(sources, settings.model.batch_size), in_place), counts):
+            began_batch, since = time.monotonic(), began_batch
+            share = (began_batch - since) * 1000 / len(done.batch)
+            counts["skipped"] += len(done.batch) - len(done.recorded)
+            for item in done.recorded:
                 counts[str(item.outcome.status)] += 1
                 if as_json:
                     say_json(file_record(str(item.source.path), item.outcome, share))
@@ -158,7 +159,7 @@ def _source(path: Path) -> "SourceFile":
     return SourceFile(path, 0, 0, 0, now())
 
 
-def _with_progress(batches: "Iterable[list[SourceFile]]", counts: Counter[str]) -> "Iterator[list[SourceFile]]":
+def _with_progress(batches: "Iterable[Done]", counts: Counter[str]) -> "Iterator[Done]":
     """A progress bar on standard error where that is a terminal; the total is unknown, as the tree is read lazily."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -167,10 +168,10 @@ def _with_progress(batches: "Iterable[list[SourceFile]]", counts: Counter[str]) 
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task("scanning", total=None)
-        for batch in batches:
-            yield batch
+        for done in batches:
+            yield done
             summary = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()) if count)
-            progress.update(task, advance=len(batch), description=summary or "scanning")
+            progress.update(task, advance=len(done.batch), description=summary or "scanning")
 
 
 def _finish(counts: Counter[str], seconds: float, as_json: bool) -> None:

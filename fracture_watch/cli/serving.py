@@ -51,7 +51,9 @@ def _start(config: Path, *, watching: bool, serving: bool) -> None:
             database.check()
             watcher = assembly.daemon(settings, running, database) if watching else None
             app = assembly.website(settings, running, database, watcher) if serving else None
-            with _served(app, settings):
+            # Whoever watches delivers: the inbox's lock keeps a second one from sending everything twice.
+            sending = assembly.delivering(settings, running.metrics, stop) if watching else nullcontext()
+            with sending, _served(app, settings):
                 _work(settings, running, watcher, stop)
     log.info("stopped")
 

@@ -1,9 +1,12 @@
 """What the watcher does, as Prometheus metrics."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from fracture_watch.records import Outcome
 
@@ -32,6 +35,19 @@ class Metrics:
             buckets=_BUCKETS,
         )
 
+        self._delivered = Counter(
+            "fracture_watch_outbox_delivered",
+            "Deliveries that a destination took.",
+            ["destination"],
+            registry=self.registry,
+        )
+        self._not_delivered = Counter(
+            "fracture_watch_outbox_failed",
+            "Attempts to deliver that were in vain.",
+            ["destination"],
+            registry=self.registry,
+        )
+
     def count(self, outcome: Outcome) -> None:
         """A file's outcome was recorded."""
         self._files.labels(str(outcome.status), getattr(outcome, "code", "")).inc()
@@ -45,6 +61,19 @@ class Metrics:
         for stage, value in seconds.items():
             self._stages.labels(stage).observe(value)
 
+    def deliver_to(self, destination: str) -> None:
+        """Count from nought: what was never counted is not there to be compared with."""
+        self._delivered.labels(destination)
+        self._not_delivered.labels(destination)
+
+    def delivered(self, destination: str) -> None:
+        """A destination has what it was sent."""
+        self._delivered.labels(destination).inc()
+
+    def not_delivered(self, destination: str) -> None:
+        """An attempt to deliver was in vain."""
+        self._not_delivered.labels(destination).inc()
+
     def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
         """A value that is read whenever somebody asks."""
         Gauge(f"fracture_watch_{name}", text, registry=self.registry).set_function(read)
@@ -55,9 +84,30 @@ class Metrics:
         for code in codes:
             gauge.labels(code).set_function(partial(_begins, read, code))
 
+    def watch_by(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+        """Values that are read whenever somebody asks, one a label."""
+        self.registry.register(_Readings(f"fracture_watch_{name}", text, label, read))
+
     def text(self) -> bytes:
         """The text exposition format."""
         return bytes(generate_latest(self.registry))
+
+
+@dataclass(frozen=True, slots=True)
+class _Readings(Collector):
+    name: str
+    text: str
+    label: str
+    read: Callable[[], Mapping[str, float]]
+
+    def describe(self) -> Iterable[Metric]:
+        return [GaugeMetricFamily(self.name, self.text, labels=[self.label])]  # without a look at the values
+
+    def collect(self) -> Iterable[Metric]:
+        family = GaugeMetricFamily(self.name, self.text, labels=[self.label])
+        for value, reading in self.read().items():
+            family.add_metric([value], reading)
+        return [family]
 
 
 def _begins(read: Callable[[], str | None], code: str) -> bool:

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
@@ -20,17 +22,17 @@ from pebble import ProcessExpired, ProcessPool
 from fracture_watch.errors import DecoderCrashed, DecodersUnavailable, FractureWatchError, OutOfMemory, TimedOut
 from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.imaging.reader import load, open_image
-from fracture_watch.records import Facts, Pixels, Prepared, Source, Upload
+from fracture_watch.records import Facts, Filed, Pixels, Prepared, Source, Upload
 
+Made = TypeVar("Made")
 _COPIES = 3  # of an upload that a worker holds while it receives it, and a little more
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a worker does with every file. ``preprocess`` and ``preview`` are picklable functions of one frame."""
+    """What a worker does with every file. ``small`` makes a frame's views and its preview, and is picklable."""
 
-    preprocess: Callable[[Pixels], Pixels]
-    preview: Callable[[Pixels], Pixels]
+    small: Callable[[Pixels], tuple[Pixels, Pixels]]
     limits: Limits
     scope: Scope
 
@@ -51,11 +53,7 @@ def prepare(source: Source, plan: Plan) -> Prepared:
         image = open_image(content, plan.limits, plan.scope)
         facts = image.facts
         count = min(image.frames, plan.limits.max_frames)
-        tensors, previews = [], []
-        for frame in range(count):
-            pixels = image.pixels(frame)
-            tensors.append(plan.preprocess(pixels))
-            previews.append(plan.preview(pixels))
+        tensors, previews = zip(*(plan.small(image.pixels(frame)) for frame in range(count)), strict=True)
     except FractureWatchError as error:
         error.sha256 = sha256
         error.facts = error.facts if facts == Facts() else facts
@@ -63,11 +61,26 @@ def prepare(source: Source, plan: Plan) -> Prepared:
     notes = image.notes
     if image.frames > 1:
         notes = (*notes, f"{count} of {image.frames} frames classified")
-    return Prepared(sha256, np.stack(tensors), tuple(previews), facts, notes)
+    return Prepared(sha256, np.stack(tensors), previews, facts, notes)
+
+
+def draw(filed: Filed, limits: Limits, finish: Callable[[Pixels], bytes]) -> bytes | None:
+    """Decode one frame of a filed file and make a picture of it; ``None`` if it is not the file that was filed.
+
+    Runs in a worker.
+
+    Raises
+    ------
+    FractureWatchError
+    """
+    content = load(filed.path, limits)
+    if filed.sha256 not in (None, hashlib.sha256(content).hexdigest()):
+        return None
+    return finish(open_image(content, limits, Scope()).pixels(filed.frame))
 
 
 class WorkerPool:
-    """A decoder that runs ``prepare`` in worker processes.
+    """A decoder that runs ``prepare`` and ``draw`` in worker processes.
 
     Parameters
     ----------
@@ -88,9 +101,20 @@ class WorkerPool:
         self._lock = threading.Lock()
         self._pool: ProcessPool | None = self._started()
 
-    def submit(self, source: Source) -> "Decoding":
+    def submit(self, source: Source) -> "Decoding[Prepared]":
         """Start decoding ``source``; raises as ``schedule`` does."""
-        return Decoding(self, source, self.schedule(source))
+        task = partial(prepare, source, self._plan)
+        if isinstance(source, Upload) and _COPIES * len(source.content) > self.memory_mb << 20:
+            # A worker that runs out of memory while it receives a task would stop the whole pool.
+            refused: Future[Prepared] = Future()
+            refused.set_exception(MemoryError())
+            return Decoding(self, task, refused)
+        return Decoding(self, task, self.schedule(task))
+
+    def draw(self, filed: Filed, finish: Callable[[Pixels], bytes]) -> "Decoding[bytes | None]":
+        """Start making a picture of a filed file; ``finish`` is picklable. Raises as ``schedule`` does."""
+        task = partial(draw, filed, self._plan.limits, finish)
+        return Decoding(self, task, self.schedule(task))
 
     def close(self) -> None:
         """Kill the workers; what they had in hand is abandoned."""
@@ -100,8 +124,8 @@ class WorkerPool:
             pool.stop()
             pool.join()
 
-    def schedule(self, source: Source) -> "Future[Prepared]":
-        """Hand ``source`` to a worker.
+    def schedule(self, task: Callable[[], Made]) -> "Future[Made]":
+        """Hand a task to a worker.
 
         Raises
         ------
@@ -111,14 +135,10 @@ class WorkerPool:
         with self._lock:
             if self._pool is None:
                 raise DecodersUnavailable("the decoding workers are stopping with the program")
-            if isinstance(source, Upload) and _COPIES * len(source.content) > self.memory_mb << 20:
-                # A worker that runs out of memory while it receives a task would stop the whole pool.
-                refused: Future[Prepared] = Future()
-                refused.set_exception(MemoryError())
-                return refused
             if not self._pool.active:  # a worker that is killed while it waits breaks the whole pool
                 self._pool = self._started()
-            return self._pool.schedule(prepare, args=(source, self._plan), timeout=self.timeout)
+            scheduled: Future[Made] = self._pool.schedule(task, timeout=self.timeout)
+            return scheduled
 
     def _started(self) -> ProcessPool:
         return ProcessPool(
@@ -130,14 +150,14 @@ class WorkerPool:
 
 
 @dataclass(frozen=True, slots=True)
-class Decoding:
+class Decoding(Generic[Made]):
     """A decoding under way."""
 
     _pool: WorkerPool
-    _source: Source
-    _future: "Future[Prepared]"
+    _task: Callable[[], Made]
+    _future: "Future[Made]"
 
-    def result(self) -> Prepared:
+    def result(self) -> Made:
         """Wait for it.
 
         Raises
@@ -151,16 +171,16 @@ class Decoding:
             # Another file may have taken the worker with it, or somebody killed it. Alone, a file shows what it does.
             return self._alone()
 
-    def _alone(self) -> Prepared:
+    def _alone(self) -> Made:
         try:
-            return self._answer(self._pool.schedule(self._source))
+            return self._answer(self._pool.schedule(self._task))
         except (ProcessExpired, BrokenProcessPool, CancelledError) as error:
             raise DecoderCrashed(
                 f"the decoder process died twice on this file ({error}); convert the file with another program and "
                 "send that"
             ) from error
 
-    def _answer(self, future: "Future[Prepared]") -> Prepared:
+    def _answer(self, future: "Future[Made]") -> Made:
         try:
             return future.result()
         except TimeoutError as error:

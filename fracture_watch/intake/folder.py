@@ -123,6 +123,7 @@ class Folder:
         self._mounts = Mounts()
         self._hints = Hints()
         self._kept: dict[Path, SourceFile] = {}
+        self._handed_out: dict[Path, SourceFile] = {}
         self._listing: _Listing | None = None
         self._next_listing = 0.0
 
@@ -143,17 +144,27 @@ class Folder:
         return self._settling.oldest_seconds
 
     def keep(self, source: SourceFile) -> None:
-        """Remember a file that stays in the folder, so that rescans pass it over until it changes."""
+        """Remember a file that was dealt with and stays in the folder: rescans pass it over until it changes."""
+        self.forget(source)
         self._kept[source.path] = source
         if self._listing:
             self._listing.kept.add(source.path)
 
+    def forget(self, source: SourceFile) -> None:
+        """Be done with a file that was handed out: one of its name is a new one."""
+        if self._handed_out.get(source.path) == source:
+            del self._handed_out[source.path]
+
     def postpone(self, source: SourceFile, seconds: float) -> None:
         """Take back a file that was handed out, to be handed out again later."""
+        self.forget(source)
         self._settling.postpone(source, seconds)
 
     def watch(self, stop: threading.Event) -> Generator[Settled]:
         """Yield at every tick what is ready, possibly nothing, until ``stop`` is set.
+
+        A file that was handed out is passed over, unless it changes, until ``keep``, ``forget`` or ``postpone`` say
+        what came of it.
 
         Raises
         ------
@@ -163,6 +174,7 @@ class Folder:
         root = self._root_identity()
         self._hints = Hints()
         self._listing, self._next_listing = None, 0.0
+        self._handed_out = {}
         with ExitStack() as watched:
             if not self._polling and self._tree.root.is_dir():  # the listing will say what is wrong with the root
                 self._start_events(watched)
@@ -173,6 +185,7 @@ class Folder:
                 self._take_hints()
                 self._list()
                 settled = self._settling.settle(self._batch_size)
+                self._handed_out |= {source.path: source for source in settled.ready}
                 yield settled
                 if not settled.ready:
                     stop.wait(_TICK_SECONDS)
@@ -230,12 +243,17 @@ class Folder:
         self._next_listing = time.monotonic() + pause
 
     def _sight(self, path: Path, facts: os.stat_result, closed: bool) -> None:
-        kept = self._kept.get(path)
-        if kept and (kept.size, kept.modified_ns, kept.inode) == stamp_of(facts):
+        if _same(self._handed_out.get(path), facts):
+            return
+        if _same(self._kept.get(path), facts):
             if self._listing:
                 self._listing.kept.add(path)
             return
         self._settling.sight(path, facts, closed)
+
+
+def _same(source: SourceFile | None, facts: os.stat_result) -> bool:
+    return source is not None and (source.size, source.modified_ns, source.inode) == stamp_of(facts)
 
 
 @dataclass(slots=True)

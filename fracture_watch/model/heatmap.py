@@ -16,6 +16,11 @@ from fracture_watch.records import Label, Pixels, Prediction, Prepared
 
 Which = Literal["positives", "all", "none"]
 _STRENGTH = 0.55  # opacity of the hottest point
+# Of heat 0 to 255: dark red, orange, yellow; ordered by lightness, so also readable without colour vision.
+_PALETTE = np.stack(
+    [np.interp(np.arange(256), (0, 127.5, 255), levels) for levels in ((120, 235, 255), (0, 110, 235), (20, 10, 70))],
+    axis=-1,
+).astype(np.float32)
 
 
 def aligned(evidence: NDArray[np.float32], preprocessor: Preprocessor, rows: int, columns: int) -> NDArray[np.float32]:
@@ -64,8 +69,9 @@ def overlay(preview: Pixels, evidence: NDArray[np.float32], preprocessor: Prepro
     heat = np.clip(aligned(evidence, preprocessor, *preview.shape[:2]), 0, None)
     heat = _softened(heat / max(float(heat.max()), 1e-6))
     gray = preview if preview.ndim == 3 else np.repeat(preview[..., np.newaxis], 3, axis=2)
-    opacity = (heat * _STRENGTH)[..., np.newaxis]
-    return np.asarray(np.rint(gray * (1 - opacity) + _colours(heat) * opacity), np.uint8)
+    opacity = (heat * np.float32(_STRENGTH))[..., np.newaxis]
+    colours = _PALETTE[np.rint(heat * 255).astype(np.uint8)]
+    return np.asarray(np.rint(gray + (colours - gray) * opacity), np.uint8)
 
 
 def _softened(heat: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -79,20 +85,34 @@ def _softened(heat: NDArray[np.float32]) -> NDArray[np.float32]:
 def png(pixels: Pixels) -> bytes:
     """A picture as a PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=3)
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)  # a radiograph's noise hardly packs, at any level
     return buffer.getvalue()
+
+
+def plain(pixels: Pixels, side: int | None) -> bytes:
+    """The radiograph as a PNG file, its long side at most ``side`` pixels."""
+    return png(_shrunk(pixels, side))
+
+
+def painted(
+    pixels: Pixels, side: int | None, evidence: NDArray[np.float32] | None, preprocessor: Preprocessor
+) -> bytes:
+    """Like ``plain``, under the evidence for *fractured*, if there is any."""
+    shown = _shrunk(pixels, side)
+    return png(shown if evidence is None else overlay(shown, evidence, preprocessor))
+
+
+def _shrunk(pixels: Pixels, side: int | None) -> Pixels:
+    if side is None:
+        return pixels
+    image = Image.fromarray(pixels)
+    image.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)  # never enlarges
+    return np.asarray(image)
 
 
 def data_url(content: bytes, kind: str = "image/png") -> str:
     """A file as part of a page or an answer."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def _colours(heat: NDArray[np.float32]) -> NDArray[np.float32]:
-    """0 dark red, 1/2 orange, 1 yellow: ordered by lightness, so also readable without colour vision."""
-    stops = np.array([0, 0.5, 1])
-    channels = [np.interp(heat, stops, levels) for levels in ((120, 235, 255), (0, 110, 235), (20, 10, 70))]
-    return np.stack(channels, axis=-1).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

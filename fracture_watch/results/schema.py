@@ -136,3 +136,46 @@ class EventRow(Base):
     source_path: Mapped[str] = mapped_column(index=True)
     what: Mapped[str]
     detail: Mapped[str]
+
+
+class OutboxRow(Base):
+    """What a destination is told, at least once; ``delivery/outbox.py`` sends it."""
+
+    __tablename__ = "outbox"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    delivery_id: Mapped[str] = mapped_column(unique=True, comment="the same at every attempt")
+    kind: Mapped[str] = mapped_column(comment="result or study")
+    destination: Mapped[str] = mapped_column(comment="webhook:NAME")
+    file_id: Mapped[int] = mapped_column(
+        ForeignKey("file.id", ondelete="CASCADE"),
+        index=True,
+        comment="the result it is about, or the latest of the study; what is sent is built when it is sent",
+    )
+    study_uid: Mapped[str | None] = mapped_column(
+        ForeignKey("study.study_uid", ondelete="CASCADE"),
+        index=True,
+        comment="the study it is about, as the view studies names it; null for a result",
+    )
+    created_at: Mapped[str]
+    attempts: Mapped[int]
+    next_attempt_at: Mapped[str | None] = mapped_column(comment="null: delivered or given up")
+    delivered_at: Mapped[str | None]
+    last_error: Mapped[str | None]
+
+    __table_args__ = (
+        # Delivered rows stay, so what is asked every second looks at the others only.
+        Index(
+            "outbox_waiting",
+            "destination",
+            "id",
+            sqlite_where=text("next_attempt_at IS NOT NULL"),
+            postgresql_where=text("next_attempt_at IS NOT NULL"),
+        ),
+        Index(
+            "outbox_given_up",
+            "destination",
+            sqlite_where=text("next_attempt_at IS NULL AND delivered_at IS NULL"),
+            postgresql_where=text("next_attempt_at IS NULL AND delivered_at IS NULL"),
+        ),
+    )

@@ -1,4 +1,4 @@
-"""Outcomes -> rows. Outcome, study and model are written in one transaction."""
+"""Outcomes -> rows. Outcome, study, model and who is to be told of it are written in one transaction."""
 
 import os
 from collections.abc import Collection, Iterator, Sequence
@@ -23,6 +23,7 @@ from fracture_watch.records import (
     now,
 )
 from fracture_watch.results.database import CHUNK, Database, chunks
+from fracture_watch.results.outbox import Subscription, announce
 from fracture_watch.results.rows import NOT_CLASSIFIED, as_path, as_text, recorded_of, row_of, source_row
 from fracture_watch.results.schema import FileRow, ModelRow, has_status
 from fracture_watch.results.studies import count_studies, ensure_study
@@ -37,11 +38,14 @@ class Store:
     database : Database
     model : ModelFacts
         The model in force.
+    subscriptions : sequence of Subscription
+        Who is to be told of what is recorded.
     """
 
-    def __init__(self, database: Database, model: ModelFacts) -> None:
+    def __init__(self, database: Database, model: ModelFacts, subscriptions: Sequence[Subscription] = ()) -> None:
         self._database = database
         self._model = model
+        self._subscriptions = subscriptions
 
     def known(self, digests: Collection[str]) -> set[str]:
         """Which of these contents the model in force has classified."""
@@ -108,6 +112,7 @@ class Store:
                 attempts = _attempts(connection, row) if isinstance(outcome, Failed | Rejected) else 1
                 recorded.append(Recorded(file_id, source, outcome, filed_path, attempts))
             count_studies(connection, self._model.id, None if changed else studies)
+            announce(connection, self._subscriptions, [item.id for item in recorded])
         return recorded
 
     def record_stalled(self, source: SourceFile, stalled: Stalled) -> None:

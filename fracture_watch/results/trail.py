@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, insert, or_, selec
 from fracture_watch.records import now
 from fracture_watch.results.database import Database
 from fracture_watch.results.rows import as_path, as_text
-from fracture_watch.results.schema import EventRow, FileRow, ModelRow
+from fracture_watch.results.schema import EventRow, FileRow, ModelRow, OutboxRow
 
 _MOST_ROWS = 1000  # of one trace: a study with more is asked for by its results
 
@@ -27,10 +27,11 @@ class What(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Trail:
-    """Rows of ``file``, with their model's name and version, and rows of ``event``; each in the order they happened."""
+    """Rows of ``file``, with their model's name and version, of ``event``, and of ``outbox``; each in their order."""
 
     files: Sequence[RowMapping]
     events: Sequence[RowMapping]
+    deliveries: Sequence[RowMapping] = ()
 
 
 def note(connection: Connection, source_path: str, what: What, detail: str, file_id: int | None = None) -> None:
@@ -60,7 +61,7 @@ def trail(database: Database, wanted: str) -> Trail:
             .where(or_(EventRow.file_id.in_([row["id"] for row in files]), EventRow.source_path.in_(paths)))
             .order_by(EventRow.id)
         )
-        return Trail(files, events.mappings().all())
+        return Trail(files, events.mappings().all(), _deliveries(connection, files))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,13 @@ def note_put_back(database: Database, item: Quarantined, target: Path | None) ->
     with database.writing() as connection:
         connection.execute(update(FileRow).where(FileRow.id == item.id).values(filed_path=None))
         note(connection, as_text(item.source_path), What.PUT_BACK, detail, item.id)
+
+
+def _deliveries(connection: Connection, files: Sequence[RowMapping]) -> Sequence[RowMapping]:
+    """Of the files, and of their studies."""
+    ids, studies = [row["id"] for row in files], {row["study_key"] for row in files if row["study_key"]}
+    wanted = or_(OutboxRow.file_id.in_(ids), OutboxRow.study_uid.in_(studies))
+    return connection.execute(select(OutboxRow.__table__).where(wanted).order_by(OutboxRow.id)).mappings().all()
 
 
 def _asked(wanted: str) -> ColumnElement[bool]:

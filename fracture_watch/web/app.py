@@ -10,11 +10,12 @@ from werkzeug.exceptions import HTTPException
 from fracture_watch.errors import SystemicError
 from fracture_watch.records import LOOPBACK
 from fracture_watch.web.api import api
+from fracture_watch.web.failures import failure
 from fracture_watch.web.pages import pages
 from fracture_watch.web.site import Site, problem
+from fracture_watch.web.tracing import request_id, trace_requests
 
 _OPEN = ("/healthz", "/readyz")  # probes carry no token
-_CODES = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ def create_app(site: Site, access: Access) -> Flask:
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = access.max_upload_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.merge_slashes = False  # a study's UID may hold anything; nothing is answered with a redirect
+    trace_requests(app)
     app.register_blueprint(api(site))
     app.register_blueprint(pages(site))
 
@@ -41,11 +44,12 @@ def create_app(site: Site, access: Access) -> Flask:
 
     @app.errorhandler(HTTPException)
     def _http_error(error: HTTPException) -> tuple[Response, int]:
-        status = error.code or 500
-        if status == 413:
+        if error.code == 413:
             limit = access.max_upload_bytes >> 20
-            return problem(413, "too_large", f"the upload is larger than {limit} MiB (web.max_upload_mb)")
-        return problem(status, _CODES.get(status, "http_error"), str(error.description))
+            return problem(
+                413, "too_large", f"the upload is larger than {limit} MiB (web.max_upload_mb), or has over 1,000 parts"
+            )
+        return failure(error)
 
     @app.errorhandler(SystemicError)
     def _unavailable(error: SystemicError) -> tuple[Response, int]:
@@ -55,8 +59,8 @@ def create_app(site: Site, access: Access) -> Flask:
 
     @app.errorhandler(Exception)
     def _internal(error: Exception) -> tuple[Response, int]:
-        app.logger.exception("internal error", exc_info=error)
-        return problem(500, "internal", "an internal error; the log has the details")
+        app.logger.exception("internal error (request %s)", request_id(), exc_info=error)
+        return problem(500, "internal", f"an internal error; the log has the details under request {request_id()}")
 
     @app.after_request
     def _headers(response: Response) -> Response:

@@ -9,17 +9,24 @@ from flask import Response, jsonify
 
 from fracture_watch.daemon import DaemonStatus
 from fracture_watch.pipeline import Draw, Pipeline
+from fracture_watch.records import ModelFacts
+from fracture_watch.results.database import Database
+from fracture_watch.viewing import Viewer
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What the routes talk to."""
+    """What the routes talk to. ``model`` is the one in force, *fractured* at or over ``threshold``."""
 
     pipeline: Pipeline
     illustrate: Draw
+    viewer: Viewer
     status: Callable[[], DaemonStatus | None]
     metrics: Callable[[], bytes]
     recent: Callable[[], list[dict[str, Any]]]
+    database: Database
+    model: ModelFacts
+    threshold: float
     inbox: Path
 
 

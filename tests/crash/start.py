@@ -73,9 +73,8 @@ def watch(order):
     from fracture_watch.imaging.limits import Scope
     from fracture_watch.imaging.workers import Plan
     from fracture_watch.model.card import Card
-    from fracture_watch.model.preprocess import thumbnail
+    from fracture_watch.model.preprocess import Small
     from fracture_watch.pipeline import Pipeline
-    from fracture_watch.stages import Stages
     from tests.crash.planted import BUGS
 
     stop = threading.Event()
@@ -85,15 +84,14 @@ def watch(order):
         BUGS[order["bug"]]()
     Tap(order["journal"], order["at"]).install()
     card = Card.load(settings.model.weights)
-    plan = Plan(card.preprocessor, thumbnail, limits(settings), Scope(frozenset(), frozenset(), "reject"))
+    plan = Plan(Small(card.preprocessor), limits(settings), Scope(frozenset(), frozenset(), "reject"))
     with (
         decoder(plan, order["workers"]) as decoding,
         closing(assembly.open_database(settings)) as database,
         assembly.claimed(settings),
     ):
-        stages = Stages()
-        pipeline = Pipeline(decoding, Brightness(card), (), stages.measure)
-        daemon = assembly.daemon(settings, Runtime(Brightness(card), pipeline, pipeline, stages, Metrics()), database)
+        pipeline = Pipeline(decoding, Brightness(card))
+        daemon = assembly.daemon(settings, Runtime(Brightness(card), pipeline, pipeline, Metrics()), database)
         daemon._pace = replace(daemon._pace, linger=0.1)  # or no emptied folder would go within a life
         daemon.run(stop)
 

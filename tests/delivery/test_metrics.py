@@ -25,6 +25,19 @@ def test_what_the_watcher_does_is_prometheus_text():
     assert b"fracture_watch_waiting_files 0.0" in metrics.text()
 
 
+def test_deliveries_are_counted_by_destination_and_what_waits_is_read_when_asked():
+    metrics, waiting = Metrics(), {"webhook:a": 0.0}
+    metrics.delivered("webhook:a")
+    metrics.not_delivered("webhook:b")
+    metrics.watch_by("outbox_waiting", "Deliveries that wait.", "destination", lambda: waiting)
+    lines = metrics.text().decode().splitlines()
+    assert 'fracture_watch_outbox_delivered_total{destination="webhook:a"} 1.0' in lines
+    assert 'fracture_watch_outbox_failed_total{destination="webhook:b"} 1.0' in lines
+    assert 'fracture_watch_outbox_waiting{destination="webhook:a"} 0.0' in lines
+    waiting["webhook:old"] = 2.0
+    assert b'fracture_watch_outbox_waiting{destination="webhook:old"} 2.0' in metrics.text()
+
+
 def test_two_processes_worth_of_metrics_do_not_meet():
     one, other = Metrics(), Metrics()
     one.put_off()

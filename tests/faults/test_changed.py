@@ -42,7 +42,7 @@ class Meddler:
 def meddled(tmp_path, weights, runtime):
     def _meddled(meddle, when, **sections):
         decoder = Meddler(runtime.pipeline._decoder, meddle, when)
-        pipeline = Pipeline(decoder, runtime.classifier, (), runtime.stages.measure)
+        pipeline = Pipeline(decoder, runtime.classifier)
         return House(tmp_path, weights, replace(runtime, pipeline=pipeline), **sections)
 
     return _meddled

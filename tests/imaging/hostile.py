@@ -66,12 +66,12 @@ def misbehave(pixels: np.ndarray) -> np.ndarray:
     return pixels[:8, :8].mean(dtype=np.float64, keepdims=True).reshape(1, 1).astype(np.uint8)
 
 
-def tiny(pixels: np.ndarray) -> np.ndarray:
-    return pixels[:1, :1]
+def small(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return misbehave(pixels), pixels[:1, :1]
 
 
-PLAN = Plan(misbehave, tiny, LIMITS, Scope(modalities=frozenset({"DX"})))
-ANY_MODALITY = Plan(misbehave, tiny, LIMITS, Scope())
+PLAN = Plan(small, LIMITS, Scope(modalities=frozenset({"DX"})))
+ANY_MODALITY = Plan(small, LIMITS, Scope())
 
 
 def marked(wish: int) -> bytes:

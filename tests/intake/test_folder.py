@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -415,6 +415,22 @@ def test_a_listing_is_read_to_its_end_before_the_next_begins(inbox):
         watch.until(keep_what_is_ready)
         assert watch.during(0.5) == []
     assert len(watch.ready) == len(paths)
+
+
+def test_a_file_in_hand_is_not_handed_out_again(inbox):
+    (inbox / "a").write_bytes(b"1!")
+    folder = make(Tree(inbox), settle=0, rescan=0.1)
+    with closing(folder.watch(threading.Event())) as ticks:
+        [source] = next(settled.ready for settled in ticks if settled.ready)
+        again = [next(ticks).ready for _ in range(10)]  # ten ticks hold several rescans
+        assert again == [()] * 10
+        (inbox / "a").write_bytes(b"other!")
+        [changed] = next(settled.ready for settled in ticks if settled.ready)
+        assert changed.size == 6
+        folder.forget(source)  # of the first; the second is still in hand
+        assert [next(ticks).ready for _ in range(10)] == [()] * 10
+        folder.forget(changed)
+        assert next(settled.ready for settled in ticks if settled.ready)
 
 
 def test_kept_files_that_are_gone_are_forgotten(inbox):

@@ -4,7 +4,7 @@ import torch
 
 import fracture_watch
 from fracture_watch.model.card import IMAGENET_MEAN, IMAGENET_STD, Calibration, Card, Input, Threshold, Views
-from fracture_watch.model.classifier import Classifier
+from fracture_watch.model.classifier import Classifier, Urgent
 from fracture_watch.model.weights import Answer
 from fracture_watch.records import Facts, Label, Prepared, Radiograph
 
@@ -155,3 +155,17 @@ def test_predicting_radiographs_is_classifying_what_workers_prepare(weights):
     [other] = model.classify([Prepared("0" * 64, tensor, (pixels,), Facts())])
     assert one == other
     assert one.threshold == 0.3
+
+
+def test_an_urgent_answer_is_the_same_and_shortens_the_passes_of_others(weights):
+    classifier = fracture_watch.load_classifier(weights, device="cpu")
+    tensor = np.random.default_rng(3).integers(0, 256, (20, 1, 64, 64), np.uint8)
+    frames = [Prepared(str(number), tensor[number : number + 1], (), Facts()) for number in range(20)]
+    passes = []
+    classifier.network.register_forward_pre_hook(lambda network, images: passes.append(len(images[0])))
+    before = classifier.classify(frames)
+    urgent = Urgent(classifier).classify(frames)
+    after = classifier.classify(frames)
+    assert passes == [16, 4, 16, 4, 8, 8, 4]
+    assert [p.probability for p in urgent] == pytest.approx([p.probability for p in before], abs=1e-6)
+    assert [p.label for p in after] == [p.label for p in before]

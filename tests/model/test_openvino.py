@@ -13,7 +13,7 @@ from fracture_watch.errors import InvalidModel
 from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.imaging.workers import Plan, prepare
 from fracture_watch.model.card import Calibration
-from fracture_watch.model.preprocess import thumbnail
+from fracture_watch.model.preprocess import Small
 from fracture_watch.records import Upload
 from tests.conftest import make_weights, png
 from tests.dicoms import dicom
@@ -33,7 +33,7 @@ def steep(tmp_path_factory):
 
 def pictures(model, count):
     """By turns a picture, and three frames of a DICOM file."""
-    plan = Plan(model.card.preprocessor, thumbnail, Limits(), Scope())
+    plan = Plan(Small(model.card.preprocessor), Limits(), Scope())
     frames = np.random.default_rng(4).integers(0, 256, (3, 80, 60), np.uint8)
     contents = [dicom(frames, seed=n) if n % 2 else png(n) for n in range(count)]
     return [prepare(Upload("x", content), plan) for content in contents]

@@ -11,13 +11,17 @@ from fracture_watch.web.site import Site
 from tests.test_pipeline import CountingClassifier, TableDecoder, prepared
 
 
-def client(tmp_path, pipeline, status=None, rows=(), **access):
+def client(tmp_path, pipeline, status=None, rows=(), database=None, viewer=None, **access):
     site = Site(
         pipeline=pipeline,
         illustrate=lambda item, prediction: "data:image/png;base64,AA==",
+        viewer=viewer,
         status=lambda: status,
         metrics=lambda: b"fracture_watch_waiting_files 3\n",
         recent=lambda: list(rows),
+        database=database,
+        model=ModelFacts("m", "1", "x"),
+        threshold=0.5,
         inbox=tmp_path,
     )
     defaults = {"host": "127.0.0.1", "token": None, "max_upload_bytes": 1 << 20}
@@ -148,6 +152,7 @@ def test_readiness_has_reasons(tmp_path, pipeline, status, code, reasons):
     answer = client(tmp_path, pipeline, status).get("/readyz")
     assert (answer.status_code, answer.get_json()["reasons"]) == (code, reasons)
     assert answer.get_json()["watching"] == status.mode
+    assert ("Retry-After" in answer.headers) is (code == 503)
 
 
 def test_metrics_are_prometheus_text_and_want_the_token(tmp_path, pipeline):

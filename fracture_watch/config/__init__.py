@@ -3,39 +3,20 @@
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    Strict,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 
+from fracture_watch.config.base import Bool, ConfigPath, Float, Int, Section, from_folder
+from fracture_watch.config.webhooks import HookSettings, WebhookSettings
 from fracture_watch.errors import InvalidSettings
 from fracture_watch.records import LOOPBACK
 
+__all__ = ["HookSettings", "LoggingSettings", "Settings", "WebhookSettings", "load_settings", "origins"]
+
 _PREFIX = "FRACTURE_WATCH__"
-
-
-def _from_folder(path: Path, info: ValidationInfo) -> Path:
-    """Relative paths are relative to the configuration's folder, not to wherever the command was started."""
-    folder: Path = (info.context or {}).get("folder", Path.cwd())
-    return Path(os.path.normpath(folder / path.expanduser()))
-
-
-Int = Annotated[int, Strict()]  # YAML has types: "5" is no number, and yes is none either
-Float = Annotated[float, Strict()]
-Bool = Annotated[bool, Strict()]
-ConfigPath = Annotated[Path, AfterValidator(_from_folder)]
-
+_CONFIDENTIAL = {"webhooks", "token"}  # whose values no message quotes
 
 _BODY_PARTS = (  # limbs, hip and shoulder are what the shipped model was trained on
     *"HAND FINGER THUMB WRIST FOREARM RADIUS ULNA ELBOW HUMERUS ARM SHOULDER CLAVICLE SCAPULA HIP PELVIS FEMUR".split(),
@@ -43,11 +24,7 @@ _BODY_PARTS = (  # limbs, hip and shoulder are what the shipped model was traine
 )
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, coerce_numbers_to_str=True)
-
-
-class InboxSettings(_Section):
+class InboxSettings(Section):
     """What is watched, and when a file counts as ready."""
 
     path: ConfigPath = Path("inbox")
@@ -60,7 +37,7 @@ class InboxSettings(_Section):
     max_file_mb: Int = Field(512, ge=1)
 
 
-class FilingSettings(_Section):
+class FilingSettings(Section):
     """Where files go when their result is recorded."""
 
     processed: Literal["move", "keep", "delete"] = "move"
@@ -71,7 +48,7 @@ class FilingSettings(_Section):
     min_free_mb: Int = Field(200, ge=0)
 
 
-class ImagingSettings(_Section):
+class ImagingSettings(Section):
     """Limits for one file, and how many decoding processes there are (0: one per core)."""
 
     max_pixels: Int = Field(100_000_000, ge=1)
@@ -81,7 +58,7 @@ class ImagingSettings(_Section):
     workers: Int = Field(0, ge=0, le=256)
 
 
-class ScopeSettings(_Section):
+class ScopeSettings(Section):
     """Which DICOM files are for the model; an empty list accepts any.
 
     Modality has to be one of ``modalities``; BodyPartExamined has to contain one of ``body_parts``.
@@ -92,7 +69,7 @@ class ScopeSettings(_Section):
     on_mismatch: Literal["reject", "flag"] = "reject"
 
 
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """Which weights run, where, and at which operating point."""
 
     weights: ConfigPath = Path("saved_models/fracture_best_model.pth")
@@ -104,7 +81,7 @@ class ModelSettings(_Section):
     heatmaps: Literal["positives", "all", "none"] = "positives"
 
 
-class DatabaseSettings(_Section):
+class DatabaseSettings(Section):
     """Where results are recorded: an SQLAlchemy URL; a relative SQLite path is relative to the configuration."""
 
     url: str = "sqlite:///fracture_watch.db"
@@ -115,7 +92,7 @@ class DatabaseSettings(_Section):
         prefix = "sqlite:///"
         if not url.startswith(prefix) or url == prefix or ":memory:" in url:
             raise ValueError("must be sqlite:///FILE")
-        return prefix + str(_from_folder(Path(url.removeprefix(prefix)), info))
+        return prefix + str(from_folder(Path(url.removeprefix(prefix)), info))
 
     @property
     def path(self) -> Path:
@@ -123,7 +100,7 @@ class DatabaseSettings(_Section):
         return Path(self.url.removeprefix("sqlite:///"))
 
 
-class WebSettings(_Section):
+class WebSettings(Section):
     """The HTTP service. Beyond loopback it wants a token."""
 
     host: str = "127.0.0.1"
@@ -138,14 +115,14 @@ class WebSettings(_Section):
         return self
 
 
-class LoggingSettings(_Section):
+class LoggingSettings(Section):
     """How the log is written, on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"
 
 
-class Settings(_Section):
+class Settings(Section):
     """All settings, checked."""
 
     inbox: InboxSettings = InboxSettings.model_construct()
@@ -155,6 +132,7 @@ class Settings(_Section):
     model: ModelSettings = ModelSettings.model_construct()
     database: DatabaseSettings = DatabaseSettings.model_construct()
     web: WebSettings = WebSettings.model_construct()
+    webhooks: WebhookSettings = WebhookSettings.model_construct()
     logging: LoggingSettings = LoggingSettings.model_construct()
 
     @model_validator(mode="after")
@@ -235,7 +213,7 @@ def _typed(section: str, key: str, text: str) -> Any:
     """A variable's value: text where the setting is text, else what YAML makes of it."""
     fields = Settings.model_fields
     model = fields[section].annotation if section in fields else None
-    field = model.model_fields.get(key) if isinstance(model, type) and issubclass(model, _Section) else None
+    field = model.model_fields.get(key) if isinstance(model, type) and issubclass(model, Section) else None
     if field is not None and field.annotation in (str, Path, SecretStr | None):
         return text
     try:
@@ -259,11 +237,12 @@ def _line(node: yaml.Node | None, key: tuple[str, ...]) -> str:
     """The line of a key, or of the nearest part of it that the file has."""
     line = 1
     for part in key:
-        found = (
-            next(((k, v) for k, v in node.value if k.value == part), None)
-            if isinstance(node, yaml.MappingNode)
-            else None
-        )
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == part), None)
+        elif isinstance(node, yaml.SequenceNode) and part.isdecimal():
+            found = next(((item, item) for item in node.value[int(part) :]), None)
+        else:
+            found = None
         if found is None:
             break
         line, node = found[0].start_mark.line + 1, found[1]
@@ -275,4 +254,6 @@ def _plain(problem: Any) -> str:
         return "unknown key"
     message = str(problem["msg"]).removeprefix("Value error, ")
     found = problem["input"]
-    return message if isinstance(found, dict) else f"{message} (it is {found!r})"
+    if isinstance(found, dict) or _CONFIDENTIAL.intersection(problem["loc"]):
+        return message
+    return f"{message} (it is {found!r})"

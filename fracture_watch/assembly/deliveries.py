@@ -1,0 +1,102 @@
+"""Settings -> who is told of what, and the threads that tell them."""
+
+import logging
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from fracture_watch.assembly.storage import open_database
+from fracture_watch.config import HookSettings, Settings
+from fracture_watch.errors import DatabaseUnavailable
+from fracture_watch.records import Kind, as_utc
+from fracture_watch.results.outbox import Outbox, Standing, Subscription
+
+if TYPE_CHECKING:
+    from fracture_watch.delivery.metrics import Metrics
+    from fracture_watch.delivery.outbox import Sender
+
+log = logging.getLogger(__name__)
+_JOIN_SECONDS = 5.0  # for what is under way; what is not noted by then is sent again
+
+
+def destination_of(hook: HookSettings) -> str:
+    """How the database names a hook."""
+    return f"webhook:{hook.known_as}"
+
+
+def subscriptions(settings: Settings) -> tuple[Subscription, ...]:
+    """Who is to be told of results."""
+    quiet = settings.webhooks.study_quiet_seconds
+    return tuple(
+        Subscription(destination_of(hook), frozenset(map(Kind, hook.events)), frozenset(hook.predictions), quiet)
+        for hook in settings.webhooks.hooks
+    )
+
+
+@contextmanager
+def delivering(settings: Settings, metrics: "Metrics", stop: threading.Event) -> Iterator[None]:
+    """Deliver what waits, in threads and with connections that nobody else has, until ``stop`` or the end."""
+    with closing(open_database(settings)) as database:
+        outbox = Outbox(database)
+        senders = _senders(settings, outbox, metrics)
+        _watch_outbox(metrics, outbox, senders)
+        _forget_orphans(settings, outbox, senders)
+        threads = [
+            threading.Thread(target=sender.run, args=(stop,), name=name, daemon=True)
+            for name, sender in senders.items()
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            deadline = time.monotonic() + _JOIN_SECONDS
+            for thread in threads:
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _senders(settings: Settings, outbox: Outbox, metrics: "Metrics") -> "dict[str, Sender]":
+    from fracture_watch import __version__
+    from fracture_watch.delivery.outbox import Patience, Sender
+    from fracture_watch.delivery.webhook import Webhook
+
+    chosen = settings.webhooks
+    patience = Patience(give_up=chosen.give_up_days * 86_400)
+    senders = {}
+    for hook in chosen.hooks:
+        name = destination_of(hook)
+        channel = Webhook(hook.url, chosen.secret_of(hook), f"fracture-watch/{__version__}")
+        senders[name] = Sender(name, outbox, channel, patience, metrics)
+    return senders
+
+
+def _forget_orphans(settings: Settings, outbox: Outbox, configured: Collection[str]) -> None:
+    """What waits for a hook that is gone from the settings waits as long as for one that is down."""
+    oldest = datetime.now(UTC) - timedelta(days=settings.webhooks.give_up_days)
+    count = 0
+    with suppress(DatabaseUnavailable):  # the next start does it
+        count = outbox.forget_orphans(configured, as_utc(oldest))
+    if count:
+        log.warning("%d deliveries were given up: what they were for is not in the settings any more", count)
+
+
+def _watch_outbox(metrics: "Metrics", outbox: Outbox, configured: Iterable[str]) -> None:
+    def standings() -> list[Standing]:
+        try:
+            return outbox.standings()
+        except DatabaseUnavailable:
+            return []  # other metrics say so
+
+    def waiting() -> dict[str, float]:
+        return {standing.destination: standing.waiting for standing in standings() if standing.waiting}
+
+    def given_up() -> dict[str, float]:
+        return {standing.destination: standing.given_up for standing in standings() if standing.given_up}
+
+    zeros = dict.fromkeys(configured, 0.0)
+    metrics.watch_by("outbox_waiting", "Deliveries that wait.", "destination", lambda: zeros | waiting())
+    metrics.watch_by("outbox_given_up", "Deliveries that were given up.", "destination", lambda: zeros | given_up())

@@ -1,0 +1,46 @@
+"""What is to be told to others, written in the transaction of the result that it is about."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "outbox",
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("delivery_id", sa.Text, nullable=False, unique=True, comment="the same at every attempt"),
+        sa.Column("kind", sa.Text, nullable=False, comment="result or study"),
+        sa.Column("destination", sa.Text, nullable=False, comment="webhook:NAME"),
+        sa.Column(
+            "file_id",
+            sa.Integer,
+            sa.ForeignKey("file.id", ondelete="CASCADE"),
+            nullable=False,
+            index=True,
+            comment="the result it is about, or the latest of the study; what is sent is built when it is sent",
+        ),
+        sa.Column(
+            "study_uid",
+            sa.Text,
+            sa.ForeignKey("study.study_uid", ondelete="CASCADE"),
+            index=True,
+            comment="the study it is about, as the view studies names it; null for a result",
+        ),
+        sa.Column("created_at", sa.Text, nullable=False),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("next_attempt_at", sa.Text, comment="null: delivered or given up"),
+        sa.Column("delivered_at", sa.Text),
+        sa.Column("last_error", sa.Text),
+    )
+    # Delivered rows stay, so what is asked every second looks at the others only.
+    waiting = sa.text("next_attempt_at IS NOT NULL")
+    given_up = sa.text("next_attempt_at IS NULL AND delivered_at IS NULL")
+    op.create_index("outbox_waiting", "outbox", ["destination", "id"], sqlite_where=waiting, postgresql_where=waiting)
+    op.create_index("outbox_given_up", "outbox", ["destination"], sqlite_where=given_up, postgresql_where=given_up)
+
+
+def downgrade() -> None:
+    op.drop_table("outbox")

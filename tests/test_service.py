@@ -1,0 +1,99 @@
+"""Batches that overlap: what is begun before what is recorded, and what a stop or a fault leaves."""
+
+import sqlite3
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from fracture_watch.errors import DatabaseUnavailable
+from fracture_watch.records import Facts, Failed, ModelFacts, SourceFile, now
+from fracture_watch.results.database import Database
+from fracture_watch.results.store import Store
+from fracture_watch.service import AHEAD, Service, in_place
+
+MODEL = ModelFacts("small", "1", "0123456789abcdef")
+CORRUPT = Failed("corrupt", "no picture", None, Facts())
+
+
+class Scripted:
+    """An engine that has answers for as many batches as the test says, and leaves the others waiting."""
+
+    def __init__(self, answers: float = float("inf"), fault: Exception | None = None) -> None:
+        self.answers = answers
+        self.fault = fault
+        self.begun: list[Future] = []
+
+    def submit(self, batch: Sequence[SourceFile], known, draw, measure) -> Future:
+        future: Future = Future()
+        if len(self.begun) < self.answers:
+            future.set_result([CORRUPT] * len(batch))
+        elif self.fault:
+            future.set_exception(self.fault)
+        self.begun.append(future)
+        return future
+
+
+@pytest.fixture
+def store(tmp_path):
+    with closing(Database(f"sqlite:///{tmp_path}/results.db")) as database:
+        yield Store(database, MODEL)
+
+
+def batch(folder: Path, *names: str) -> tuple[SourceFile, ...]:
+    """Files that are there and hold what the stamp says."""
+    sources = []
+    for name in names:
+        path = folder / name
+        path.write_bytes(name.encode())
+        facts = path.stat()
+        sources.append(SourceFile(path, facts.st_size, facts.st_mtime_ns, facts.st_ino, now()))
+    return tuple(sources)
+
+
+def names(done) -> list[str]:
+    return [item.source.path.name for item in done.recorded]
+
+
+def test_the_next_batches_are_under_way_while_one_is_recorded(tmp_path, store):
+    engine = Scripted()
+    batches = (batch(tmp_path, f"{number}") for number in range(6))
+    begun = []
+    for number, done in enumerate(Service(engine, store).process(batches, in_place)):
+        assert names(done) == [str(number)]
+        begun.append(len(engine.begun))
+    assert begun == [min(number + 1 + AHEAD, 6) for number in range(6)]
+
+
+def test_an_empty_batch_says_that_nobody_should_wait_for_more(tmp_path, store):
+    asked = []
+
+    def batches():
+        for number in range(3):
+            yield batch(tmp_path, f"{number}")
+            asked.append(number)
+            yield ()
+
+    found = [(names(done), list(asked)) for done in Service(Scripted(), store).process(batches(), in_place)]
+    assert found == [(["0"], [0]), (["1"], [0, 1]), (["2"], [0, 1, 2])]
+
+
+def test_what_is_begun_and_not_taken_is_abandoned(tmp_path, store):
+    engine = Scripted(answers=1)
+    running = Service(engine, store).process((batch(tmp_path, f"{n}") for n in range(3)), in_place)
+    assert names(next(running)) == ["0"]
+    running.close()
+    assert [future.cancelled() for future in engine.begun] == [False, True, True]
+
+
+def test_a_fault_leaves_what_was_recorded_and_nothing_else(tmp_path, store):
+    sources = batch(tmp_path, "0", "1", "2")
+    engine = Scripted(answers=1, fault=DatabaseUnavailable("gone"))
+    running = Service(engine, store).process(([source] for source in sources), in_place)
+    assert names(next(running)) == ["0"]
+    with pytest.raises(DatabaseUnavailable):
+        next(running)
+    with sqlite3.connect(tmp_path / "results.db") as connection:
+        assert connection.execute("SELECT source_path FROM results").fetchall() == [(str(tmp_path / "0"),)]
