@@ -169,7 +169,7 @@ class Store:
                 select(FileRow.sha256, FileRow.id).where(
                     FileRow.sha256.in_(chunk),
                     FileRow.model_id == self._model.id,
-                    FileRow.status == str(Status.CLASSIFIED),
+                    has_status(Status.CLASSIFIED),
                 )
             )
             found |= {sha256: file_id for sha256, file_id in rows if sha256}
