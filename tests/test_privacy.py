@@ -20,6 +20,7 @@ from tests.conftest import write_config
 from tests.dicoms import dicom
 from tests.test_end_to_end import Process
 
+ROUTES = "/ /metrics /readyz /api/results /api/results/1 /api/results?status=failed /api/status".split()
 CANARY, CANARY_UID = "CANARY", "1.2.999.31415926"
 SALT = "a secret that only the tests know"
 PIXELS = (np.add.outer(np.arange(200), np.arange(150)) * 8 % 4096).astype(np.uint16)
@@ -80,7 +81,7 @@ def world(request, tmp_path_factory, weights):
         daemon.until(lambda: daemon.rows(f"SELECT 1 FROM results LIMIT 1 OFFSET {len(FILES) + 2}"))
         daemon.until(lambda: not [p for p in inbox.parent.rglob("*") if p.is_file() and p.name[0] != "."])
         url = re.search(r"http://[\d.:]+", daemon.said())[0]
-        answers = [urllib.request.urlopen(f"{url}{route}").read() for route in ("/", "/metrics", "/readyz")]
+        answers = [urllib.request.urlopen(f"{url}{route}").read() for route in ROUTES]
         answers += [predicted(url, marked(70)), predicted(url, marked(71, PhotometricInterpretation=CANARY))]
         assert daemon.stop() == 0
     finally:

@@ -4,9 +4,9 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, Table, func, insert, or_, select, update
 from sqlalchemy.sql import delete
 
 from fracture_watch.records import (
@@ -38,6 +38,9 @@ from fracture_watch.results.rows import (
 from fracture_watch.results.schema import FileRow, ModelRow, has_status
 from fracture_watch.results.studies import count_studies, ensure_study
 from fracture_watch.results.trail import What, note
+
+# Compiled once; an ORM insert with values is put together anew for every row, which takes longer than SQLite does.
+_INSERT = insert(cast(Table, FileRow.__table__)).returning(FileRow.id)
 
 
 class Store:
@@ -116,7 +119,7 @@ class Store:
                     studies.add(row["study_key"])
                     ensure_study(connection, row)
                 _forget_stalled(connection, row)
-                file_id = connection.execute(insert(FileRow).values(row).returning(FileRow.id)).scalar_one()
+                file_id = connection.execute(_INSERT, row).scalar_one()
                 if isinstance(outcome, Classified):
                     originals.setdefault(outcome.sha256, file_id)
                 attempts = _attempts(connection, row) if isinstance(outcome, Failed | Rejected) else 1
@@ -169,7 +172,7 @@ class Store:
                 select(FileRow.sha256, FileRow.id).where(
                     FileRow.sha256.in_(chunk),
                     FileRow.model_id == self._model.id,
-                    FileRow.status == str(Status.CLASSIFIED),
+                    has_status(Status.CLASSIFIED),
                 )
             )
             found |= {sha256: file_id for sha256, file_id in rows if sha256}

@@ -155,6 +155,6 @@ def _refused(error: FileFailed | FileRejected) -> Answer:
 def _gone(number: int) -> Answer:
     detail = (
         f"the file of result {number} is not at its place any more, or another one is; put it back to where filed_path "
-        f"of /api/results/{number} says, or drop it into the inbox again"
+        f"of /api/results/{number} says (privacy.identifiers may withhold it), or drop it into the inbox again"
     )
     return problem(410, "file_gone", detail)

@@ -175,7 +175,7 @@ def test_to_erase_a_patient_erases_what_waits_and_what_was_delivered(database, s
     kept = record(store, "b", classified("bb", patient_id="P2", study_uid="3.4"))
     store.filed([(item, item.filed_path) for item in (erased, kept)])
     drain(outbox, "webhook:positives")
-    for rows in rows_to_remove(database, Wanted(patient_id="P1")):
+    for rows in rows_to_remove(database, Wanted(patient=("P1",))):
         remove_rows(database, rows)
     left = query(tmp_path, "SELECT destination, kind, file_id, study_uid FROM outbox ORDER BY id")
     assert {row["file_id"] for row in left} == {kept.id}
