@@ -107,9 +107,11 @@ def painted(
     return png(shown if evidence is None else overlay(shown, evidence, preprocessor))
 
 
-def layer(pixels: Pixels, side: int | None, evidence: NDArray[np.float32], preprocessor: Preprocessor) -> bytes:
+def layer(pixels: Pixels, side: int | None, evidence: NDArray[np.float32] | None, preprocessor: Preprocessor) -> bytes:
     """The evidence alone, as a PNG file to lay over the radiograph; transparent where nothing speaks for a fracture."""
-    levels = np.rint(_heat(_shrunk(pixels, side), evidence, preprocessor) * 255).astype(np.uint8)
+    small = _shrunk(pixels, side)
+    heat = np.zeros(small.shape[:2]) if evidence is None else _heat(small, evidence, preprocessor)
+    levels = np.rint(heat * 255).astype(np.uint8)
     return png(np.dstack([np.rint(_PALETTE[levels]).astype(np.uint8), levels]))
 
 

@@ -178,7 +178,9 @@ def _walk(
 def _past(position: Sequence[Any], *, forwards: bool) -> ColumnElement[bool]:
     """What follows a study among those whose probability is null where its own is."""
     places = list(zip(_ORDER, position, strict=True))
-    known: list[tuple[ColumnElement[Any], ColumnElement[Any]]] = [(column(name), literal(value)) for name, value in places if value is not None]
+    known: list[tuple[ColumnElement[Any], ColumnElement[Any]]] = [
+        (column(name), literal(value)) for name, value in places if value is not None
+    ]
     compare = operator.lt if forwards else operator.gt
     following = compare(tuple_(*[name for name, _ in known]), tuple_(*[value for _, value in known]))
     return and_(*[column(name).is_(None) for name, value in places if value is None], following)

@@ -42,10 +42,10 @@ class WorklistQuestion(Question):
             self.prediction and str(self.prediction),
             self.modality,
             self.body_part,
-            self.since and str(self.since),
+            str(self.since) if self.since else None,
             str(last + timedelta(days=1)) if last else None,
-            self.q and self.q.strip(),
-            self.q and site.patient(self.q.strip()),
+            self.q.strip() if self.q else None,
+            site.patient(self.q.strip()) if self.q else None,
             as_text(site.inbox),
         )
 
