@@ -116,7 +116,7 @@ def counts(database: Database) -> dict[str, int]:
     problems = select(FileRow.status, func.count()).where(text(PROBLEM)).group_by(FileRow.status)
     with database.reading() as connection:
         found = {name or "unclassified": count for name, count in connection.execute(studies)}
-        found |= dict(connection.execute(problems).tuples().all())
+        found |= {str(status): count for status, count in connection.execute(problems)}
     return {str(name or "unclassified"): found.get(str(name or "unclassified"), 0) for name in (*PARTS, *PROBLEMS)}
 
 

@@ -215,7 +215,8 @@ def test_a_database_from_before_gets_the_table_and_keeps_its_rows(tmp_path):
     record(Store(database, MODEL), "a", classified("aa"))
     database.close()
     with sqlite3.connect(tmp_path / "x.db") as connection:
-        connection.execute("DROP TABLE outbox")
+        connection.executescript("DROP TABLE outbox; DROP TABLE verdict")
+        connection.executescript("DROP INDEX file_modality; DROP INDEX file_body_part; DROP INDEX file_problem")
         connection.execute("UPDATE alembic_version SET version_num = ?", (before,))
     database = Database(f"sqlite:///{tmp_path / 'x.db'}")
     assert len(list(tmp_path.glob("*.bak"))) == 1
