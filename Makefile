@@ -45,7 +45,9 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.decode $(DECODE_ARGS)
+	$(BIN)/python -m benchmarks.inference $(INFERENCE_ARGS)
 	$(BIN)/python -m benchmarks.bench $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.growth $(GROWTH_ARGS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=12, help="the smaller file count; the larger is three times it")
     parser.add_argument("--repeats", type=int, default=3, help="runs of everything; the median counts")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=PROGRAMS)
     parser.add_argument("--weights", type=Path, default=ROOT / "saved_models" / "fracture_best_model.pth")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the temporary folder does not outlive this
@@ -88,11 +89,11 @@ def main() -> None:
             files = options.files * (10 if kind == SMALL else 1)  # their time is short, so many tell it from noise
             write_inputs(Path(name), kind, files)
             row = {"kind": kind, "files": [files, 3 * files]}
-            row |= measure(Path(name), files, options.repeats, options.weights.absolute())
+            row |= measure(Path(name), options.programs, files, options.repeats, options.weights.absolute())
             rows.append(row | {"floor": floors(next((Path(name) / "few").iterdir()), options.weights)})
     now = f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}"
     report = {"measured_at": now, "machine": machine(), "repeats": options.repeats, "results": rows}
-    show(report, console)
+    show(report, options.programs, console)
     (folder := ROOT / "bench-results").mkdir(exist_ok=True)
     path = folder / f"{now}.json"
     path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -127,11 +128,11 @@ def write_inputs(folder: Path, kind: str, files: int) -> None:
             (few / path.name).hardlink_to(path)
 
 
-def measure(folder: Path, files: int, repeats: int, weights: Path) -> dict[str, Any]:
-    """Run both programs by turns on both folders; milliseconds per file, seconds to start, and every run's seconds."""
-    runs: dict[str, list[tuple[float, float]]] = {program: [] for program in PROGRAMS}
+def measure(folder: Path, programs: Sequence[str], files: int, repeats: int, weights: Path) -> dict[str, Any]:
+    """Run the programs by turns on both folders; milliseconds per file, seconds to start, and every run's seconds."""
+    runs: dict[str, list[tuple[float, float]]] = {program: [] for program in programs}
     for number in range(repeats + 1):
-        for program in PROGRAMS:
+        for program in programs:
             few = _seconds(program, folder, "few", files, weights)
             if number > 0:  # the first round only warms the caches
                 runs[program].append((few, _seconds(program, folder, "many", 3 * files, weights)))
@@ -187,23 +188,22 @@ def machine() -> dict[str, Any]:
     }
 
 
-def show(report: dict[str, Any], console: Console) -> None:
+def show(report: dict[str, Any], programs: Sequence[str], console: Console) -> None:
     """Print the table, and how many times as fast each of ours is."""
     console.print(", ".join(f"{name} {value}" for name, value in report["machine"].items()), highlight=False)
-    table = Table("ms a file", *PROGRAMS, *(f"floor of {name}" for name in OURS))
+    ours, scripts = ([p for p in programs if (p in OURS) is mine] for mine in (True, False))
+    table = Table("ms a file", *programs, *(f"floor of {name}" for name in ours))
     table.caption = f"Median of {report['repeats']}. All have the same weights, views and codecs; no heat maps."
-    ratios = Table("times as fast", *(f"{ours} / {other}" for ours in OURS for other in (*SCRIPTS, "floor")))
+    ratios = Table("times as fast", *(f"{mine} / {other}" for mine in ours for other in (*scripts, "floor")))
+    starts = Table("start, s", *programs)
     for row in report["results"]:
-        pace = {program: row[program]["ms_per_file"] for program in PROGRAMS}
-        floors = {name: row["floor"][name]["floor"] for name in OURS}
+        pace = {program: row[program]["ms_per_file"] for program in programs}
+        floors = {name: row["floor"][name]["floor"] for name in ours}
         table.add_row(row["kind"], *(f"{value:.1f}" for value in (*pace.values(), *floors.values())))
-        others = ([*(pace[script] for script in SCRIPTS), floors[ours]] for ours in OURS)
-        found = [other / pace[ours] for ours, row in zip(OURS, others, strict=True) for other in row]
+        found = [other / pace[mine] for mine in ours for other in (*(pace[script] for script in scripts), floors[mine])]
         # With few files noise may win.
         ratios.add_row(row["kind"], *(f"{ratio:.2f}" if ratio > 0 else "" for ratio in found))
-    starts = Table("start, s", *PROGRAMS)
-    for row in report["results"]:
-        starts.add_row(row["kind"], *(f"{row[program]['start_seconds']:.1f}" for program in PROGRAMS))
+        starts.add_row(row["kind"], *(f"{row[program]['start_seconds']:.1f}" for program in programs))
     for part in (table, ratios, starts):
         console.print(part)
 

@@ -114,7 +114,7 @@ def _frozen(weights: Path, threads: int) -> Run:
 
 
 def _compiled(weights: Path, threads: int) -> Run:
-    compiled: Run = torch.compile(_trained(weights), dynamic=False)
+    compiled: Run = torch.compile(_trained(weights), dynamic=True)
     return compiled
 
 

@@ -22,7 +22,7 @@ class Queue(Protocol):
     """Where deliveries wait."""
 
     def next_due(self, destination: str, at: str) -> Delivery | None:
-        """The oldest that is due."""
+        """What has been due for longest: what failed stands behind what was not tried yet."""
 
     def delivered(self, delivery: Delivery, at: str) -> None:
         """The destination has it."""
@@ -117,7 +117,7 @@ class Sender:
             stop.wait(pause)
 
     def deliver_next(self) -> float:
-        """Try the oldest delivery that is due; gives back for how many seconds to rest."""
+        """Try the delivery that has been due for longest; gives back for how many seconds to rest."""
         delivery = self._queue.next_due(self._destination, as_utc(self._clock()))
         if delivery is None:
             return _IDLE_SECONDS

@@ -120,12 +120,12 @@ class Outbox:
         self._database = database
 
     def next_due(self, destination: str, at: str) -> Delivery | None:
-        """The oldest that is due, with what it is about as it is recorded now."""
+        """What has been due for longest, with what it is about as it is recorded now."""
         # What is of later than now was recorded before somebody set the clock back.
         due = or_(OutboxRow.next_attempt_at <= at, OutboxRow.created_at > at)
         with self._database.reading() as connection:
             these = select(OutboxRow.__table__).where(OutboxRow.destination == destination, _WAITING, due)
-            row = connection.execute(these.order_by(OutboxRow.id).limit(1)).first()
+            row = connection.execute(these.order_by(OutboxRow.next_attempt_at, OutboxRow.id).limit(1)).first()
             if row is None:
                 return None
             kind = Kind(row.kind)

@@ -176,7 +176,7 @@ class OutboxRow(Base):
         Index(
             "outbox_waiting",
             "destination",
-            "id",
+            "next_attempt_at",
             sqlite_where=text("next_attempt_at IS NOT NULL"),
             postgresql_where=text("next_attempt_at IS NOT NULL"),
         ),

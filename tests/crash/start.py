@@ -75,6 +75,7 @@ def watch(order):
     from fracture_watch.model.card import Card
     from fracture_watch.model.preprocess import Small
     from fracture_watch.pipeline import Pipeline
+    from fracture_watch.viewing import Viewer
     from tests.crash.planted import BUGS
 
     stop = threading.Event()
@@ -91,7 +92,9 @@ def watch(order):
         assembly.claimed(settings),
     ):
         pipeline = Pipeline(decoding, Brightness(card))
-        daemon = assembly.daemon(settings, Runtime(Brightness(card), pipeline, pipeline, Metrics()), database)
+        viewer = Viewer(decoding, Brightness(card), card.preprocessor)
+        running = Runtime(Brightness(card), pipeline, pipeline, viewer, Metrics())
+        daemon = assembly.daemon(settings, running, database)
         daemon._pace = replace(daemon._pace, linger=0.1)  # or no emptied folder would go within a life
         daemon.run(stop)
 

@@ -199,7 +199,10 @@ def test_an_old_study_stays_told_when_its_first_files_are_pruned(database, store
 def test_what_is_asked_every_second_looks_at_nothing_that_was_delivered(store, outbox, database):
     record(store, "a", classified("aa"))
     drain(outbox)
-    asked = "SELECT * FROM outbox WHERE destination = 'x' AND next_attempt_at <= '2' ORDER BY id LIMIT 1"
+    asked = (
+        "SELECT * FROM outbox WHERE destination = 'x' AND next_attempt_at IS NOT NULL "
+        "AND (next_attempt_at <= '2' OR created_at > '2') ORDER BY next_attempt_at, id LIMIT 1"
+    )
     with database.reading() as connection:
         plan = " ".join(str(row[3]) for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {asked}"))
         counting = " ".join(str(row[3]) for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {_STANDINGS}"))

@@ -38,7 +38,8 @@ def upgrade() -> None:
     # Delivered rows stay, so what is asked every second looks at the others only.
     waiting = sa.text("next_attempt_at IS NOT NULL")
     given_up = sa.text("next_attempt_at IS NULL AND delivered_at IS NULL")
-    op.create_index("outbox_waiting", "outbox", ["destination", "id"], sqlite_where=waiting, postgresql_where=waiting)
+    columns = ["destination", "next_attempt_at"]
+    op.create_index("outbox_waiting", "outbox", columns, sqlite_where=waiting, postgresql_where=waiting)
     op.create_index("outbox_given_up", "outbox", ["destination"], sqlite_where=given_up, postgresql_where=given_up)
 
 
