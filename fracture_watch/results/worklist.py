@@ -217,7 +217,8 @@ def _found(wanted: str, patient: str | None, inbox: str) -> Select[Any]:
         (FileRow.study_key, FileRow.accession_number, ""),
         (FileRow.study_key, FileRow.source_path, f"{inbox}/"),
     )
-    hashed = select(_STUDY.c.study_uid).where(_STUDY.c.patient_id == patient).limit(_MOST_FOUND).subquery()
+    known = _STUDY.c.patient_id == (wanted if patient is None else patient)
+    hashed = select(_STUDY.c.study_uid).where(known).limit(_MOST_FOUND).subquery()
     pieces = [select(hashed.c.study_uid.label("key"))]
     for key, name, before in places:
         spellings = {wanted, wanted.upper(), wanted.lower()}

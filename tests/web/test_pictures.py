@@ -36,6 +36,12 @@ def test_a_picture_is_shrunk_and_never_enlarged(live, size, shape):
     assert pixels(get(live, 1, "heatmap", f"?size={size}")).shape == (*shape, 3)
 
 
+def test_the_heat_map_alone_is_transparent_where_nothing_speaks_for_a_fracture(live):
+    layer = pixels(get(live, 1, "heatmap", "?layer=1&size=100"))
+    assert layer.shape == (100, 75, 4)
+    assert (layer[..., 3].min(), layer[..., 3].max()) == (0, 255)
+
+
 @pytest.mark.parametrize("size", ["15", "10001", "big", "1e2", ""])
 def test_an_impossible_size_is_refused(live, size):
     answer = get(live, 1, query=f"?size={size}")
