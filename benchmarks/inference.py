@@ -37,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.inference", description=__doc__)
     parser.add_argument("--weights", type=Path, default=ROOT / "saved_models" / "fracture_best_model.pth")
     parser.add_argument("--seconds", type=float, default=3, help="for each batch size")
+    parser.add_argument("--runtimes", nargs="+", choices=RUNTIMES, default=list(RUNTIMES))
     parser.add_argument("--child", nargs=2, metavar=("RUNTIME", "THREADS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -48,7 +49,7 @@ def main() -> None:
     table = Table(
         "ms a view", *(f"{batch}, {how}" for how in ("one process", f"{cores} processes") for batch in BATCHES)
     )
-    for name in RUNTIMES:
+    for name in options.runtimes:
         alone = paces(name, 1, cores, options)
         together = paces(name, cores, 1, options)
         table.add_row(name, *(f"{1000 / pace:.1f}" if pace else "" for pace in alone + together))
