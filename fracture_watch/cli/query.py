@@ -91,21 +91,17 @@ def _writable(output: Path | None) -> Iterator[IO[str]]:
 
 def _utc(option: str, text: str | None) -> str | None:
     """An ISO 8601 date or time as the database writes it; without an offset it is taken as UTC."""
-    from datetime import UTC, datetime
-
     from fracture_watch.errors import WrongUse
-    from fracture_watch.records import as_utc
+    from fracture_watch.records import utc_of
 
     if text is None:
         return None
     try:
-        time = datetime.fromisoformat(text)
+        return utc_of(text)
     except ValueError as error:
         raise WrongUse(
             f"--{option} {text}: is no ISO 8601 date or time, such as 2026-01-31 or 2026-01-31T08:00"
         ) from error
-    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return as_utc(aware)
 
 
 def _write(rows: Iterable[dict[str, Any]], form: Format, out: IO[str]) -> None:

@@ -9,16 +9,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, column, delete, insert, or_, select, table, text, update
+from sqlalchemy import Connection, delete, insert, or_, select, text, update
 
 from fracture_watch.records import Delivery, Kind, Status, as_utc
 from fracture_watch.results.database import Database
-from fracture_watch.results.queries import COLUMNS, STUDY_COLUMNS
+from fracture_watch.results.queries import RESULTS, STUDIES
 from fracture_watch.results.schema import FileRow, OutboxRow, StudyRow
 
 _IDS = uuid.UUID("5f0c7f0e-6f0b-5f52-9d1c-3f8f1f0a6b7d")  # the namespace of delivery ids
-_RESULTS = table("results", *map(column, COLUMNS))
-_STUDIES = table("studies", *map(column, STUDY_COLUMNS))
 _WAITING = OutboxRow.next_attempt_at.is_not(None)
 # One piece an index; of each, a row that has an error worth showing.
 _STANDINGS = """
@@ -129,7 +127,7 @@ class Outbox:
             if row is None:
                 return None
             kind = Kind(row.kind)
-            view, key = (_RESULTS, row.file_id) if kind is Kind.RESULT else (_STUDIES, row.study_uid)
+            view, key = (RESULTS, row.file_id) if kind is Kind.RESULT else (STUDIES, row.study_uid)
             name = view.c.id if kind is Kind.RESULT else view.c.study_uid
             subject = connection.execute(select(view).where(name == key)).mappings().one()
             return Delivery(row.delivery_id, kind, destination, row.attempts, row.created_at, dict(subject))

@@ -21,8 +21,8 @@ COLUMNS = (
 STUDY_COLUMNS = (
     "study_uid patient_id study_date files classified fractured max_probability prediction last_result_at"
 ).split()
-_RESULTS = table("results", *map(column, COLUMNS))
-_STUDIES = table("studies", *map(column, STUDY_COLUMNS))
+RESULTS = table("results", *map(column, COLUMNS))
+STUDIES = table("studies", *map(column, STUDY_COLUMNS))
 _NEWEST = ("completed_at", "id")
 _URGENT = ("max_probability", "last_result_at", "study_uid")
 _WORKLIST: tuple[str | None, ...] = (
@@ -54,12 +54,12 @@ class Filter:
         if alone and self.min_probability is not None and self.limit:
             # Probabilities are in no order of time. Bounded on both sides, SQLite takes their index, finds the newest
             # in it alone, and reads no rows but those.
-            wanted.append(_RESULTS.c.probability <= 1)
-            wanted = [_RESULTS.c.id.in_(select(_RESULTS.c.id).where(*wanted).order_by(*newest).limit(self.limit))]
-        return select(_RESULTS).where(*wanted).order_by(*newest).limit(self.limit)
+            wanted.append(RESULTS.c.probability <= 1)
+            wanted = [RESULTS.c.id.in_(select(RESULTS.c.id).where(*wanted).order_by(*newest).limit(self.limit))]
+        return select(RESULTS).where(*wanted).order_by(*newest).limit(self.limit)
 
     def _conditions(self) -> list[ColumnElement[bool]]:
-        c = _RESULTS.c
+        c = RESULTS.c
         conditions = (
             (c.prediction, operator.eq, self.prediction),
             (c.completed_at, operator.ge, self.since),
@@ -89,7 +89,7 @@ class StudyFilter:
 
     def statement(self) -> Select[Any]:
         """The query, in no order."""
-        c = _STUDIES.c
+        c = STUDIES.c
         conditions = (
             (c.prediction, operator.eq, self.prediction),
             (c.last_result_at, operator.ge, self.since),
@@ -97,7 +97,7 @@ class StudyFilter:
             (c.patient_id, operator.eq, self.patient),
             (c.max_probability, operator.ge, self.min_probability),
         )
-        return select(_STUDIES).where(
+        return select(STUDIES).where(
             *[compare(name, value) for name, compare, value in conditions if value is not None]
         )
 
@@ -145,14 +145,14 @@ def one(database: Database, file_id: int) -> dict[str, Any] | None:
     if not 0 <= file_id < 2**63:
         return None
     with database.reading() as connection:
-        row = connection.execute(select(_RESULTS).where(_RESULTS.c.id == file_id)).mappings().first()
+        row = connection.execute(select(RESULTS).where(RESULTS.c.id == file_id)).mappings().first()
     return dict(row) if row else None
 
 
 def study(database: Database, uid: str) -> dict[str, Any] | None:
     """The study's row and, as ``results``, those of its files, newest first: at most 1,000."""
     with database.reading() as connection:
-        row = connection.execute(select(_STUDIES).where(_STUDIES.c.study_uid == uid)).mappings().first()
+        row = connection.execute(select(STUDIES).where(STUDIES.c.study_uid == uid)).mappings().first()
         if row is None:
             return None
         files = connection.execute(Filter(study=uid, limit=_MOST_OF_A_STUDY).statement()).mappings()
@@ -178,7 +178,7 @@ def studies(database: Database, wanted: StudyFilter, after: str | None = None, l
     rows: list[dict[str, Any]] = []
     with database.reading() as connection:
         for part in [part for part in parts if wanted.prediction in (None, part)]:
-            statement = wanted.statement().where(_STUDIES.c.prediction == part).order_by(*_descending(_URGENT))
+            statement = wanted.statement().where(STUDIES.c.prediction == part).order_by(*_descending(_URGENT))
             if position is not None and part == start:
                 statement = statement.where(_before(_URGENT, position))
             found = connection.execute(statement.limit(limit + 1 - len(rows))).mappings()

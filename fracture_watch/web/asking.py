@@ -1,21 +1,19 @@
 """What a query string may ask for."""
 
-from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
 from flask import request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import BadRequest
 
-from fracture_watch.records import Label, Status, as_utc
+from fracture_watch.records import Label, Status, utc_of
 
 
 def _utc(text: str) -> str:
     """An ISO 8601 date or time as the database writes it; without an offset it is taken as UTC."""
     try:
-        time = datetime.fromisoformat(text)
-        return as_utc(time if time.tzinfo else time.replace(tzinfo=UTC))
-    except (ValueError, OverflowError) as error:
+        return utc_of(text)
+    except ValueError as error:
         raise ValueError("is no ISO 8601 date or time, such as 2026-01-31 or 2026-01-31T08:00:00Z") from error
 
 

@@ -13,7 +13,7 @@ from fracture_watch.results.verdicts import Verdict
 from fracture_watch.web.answering import Answer
 from fracture_watch.web.asking import asked
 from fracture_watch.web.site import Site
-from fracture_watch.web.worklist import WorklistQuestion
+from fracture_watch.web.worklist import WorklistQuestion, name_of
 
 _MOST_BESIDE = 24  # pictures of the study that are shown beside one
 
@@ -29,7 +29,7 @@ def add_detail(blueprint: Blueprint, site: Site) -> None:
         before, after = _neighbours(site, question, study)
         return render_template(
             "detail.html",
-            row=row | {"name": row["source_path"].rsplit("/", 1)[-1], "notes": json.loads(row["notes"] or "[]")},
+            row=row | {"name": name_of(row), "notes": json.loads(row["notes"] or "[]")},
             study=study,
             beside=_beside(site, row, study),
             before=before,

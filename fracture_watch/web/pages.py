@@ -7,7 +7,7 @@ from flask import Blueprint, Response, render_template, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
-from fracture_watch.errors import InvalidCursor, WrongUse
+from fracture_watch.errors import WrongUse
 from fracture_watch.records import DISCLAIMER
 from fracture_watch.results import worklist
 from fracture_watch.web.accuracy import add_accuracy
@@ -71,9 +71,8 @@ def pages(site: Site) -> Blueprint:
     def _http_error(error: HTTPException) -> tuple[str, int]:
         return render_template("error.html", title=error.name, detail=error.description), error.code or 500
 
-    @blueprint.errorhandler(InvalidCursor)
-    @blueprint.errorhandler(WrongUse)
-    def _wrong(error: InvalidCursor | WrongUse) -> tuple[str, int]:
+    @blueprint.errorhandler(WrongUse)  # a cursor that was not given out is one
+    def _wrong(error: WrongUse) -> tuple[str, int]:
         return render_template("error.html", title="This cannot be done", detail=error.detail), 400
 
     return blueprint

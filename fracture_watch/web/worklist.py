@@ -90,7 +90,7 @@ def add_worklist(blueprint: Blueprint, site: Site) -> None:
         if question.status not in PROBLEMS:
             raise BadRequest(f"status: there are {', '.join(PROBLEMS)}")
         found = worklist.problems(site.database, question.status, question.cursor, _AT_ONCE)
-        rows = [row | {"name": _name(row), "retry": _may_retry(site, row)} for row in found.rows]
+        rows = [row | {"name": name_of(row), "retry": _may_retry(site, row)} for row in found.rows]
         return render_template(
             "problems.html",
             rows=rows,
@@ -123,11 +123,12 @@ def _shown(site: Site, studies: list[dict[str, Any]]) -> list[dict[str, Any]]:
             continue
         verdict = said.get(face["id"])
         near = study["prediction"] == Label.NOT_FRACTURED and study["max_probability"] >= _NEAR * face["threshold"]
-        shown.append(study | {"face": face, "name": _name(face), "verdict": verdict, "near": near})
+        shown.append(study | {"face": face, "name": name_of(face), "verdict": verdict, "near": near})
     return shown
 
 
-def _name(row: dict[str, Any]) -> str:
+def name_of(row: dict[str, Any]) -> str:
+    """A file's name, without the folders."""
     return str(row["source_path"]).rsplit("/", 1)[-1]
 
 
