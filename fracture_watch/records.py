@@ -92,12 +92,35 @@ Source: TypeAlias = SourceFile | Upload
 
 
 @dataclass(frozen=True, slots=True)
+class Greys:
+    """Another window than the one that a viewer opens with, whatever gave that: its greys are 0 (black) to 1 (white).
+
+    From ``low``, then black, to ``high``, then white, they are spread over the screen; below 0 and over 1 lies what
+    the first window clips.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __call__(self, grey: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        """Greys shown at first -> greys to show, neither clipped."""
+        return (grey - self.low) / (self.high - self.low)
+
+
+ALL_GREYS = Greys()
+
+
+@dataclass(frozen=True, slots=True)
 class Filed:
-    """One frame of a file that has a result; unless it is ``None``, the digest tells whether it is still the same."""
+    """One frame of a file that has a result, and what is to be seen of it.
+
+    Unless it is ``None``, the digest tells whether it is still the same file.
+    """
 
     path: Path
     sha256: str | None
     frame: int = 0
+    greys: Greys = ALL_GREYS
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """DICOM -> display values: what a file is, whether it is for us, and its frames as a viewer shows them."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 from pydicom.pixels.decoders.base import get_decoder
@@ -22,10 +23,10 @@ from fracture_watch.imaging.color import looked_up
 from fracture_watch.imaging.dataset import check_whole, parse
 from fracture_watch.imaging.frames import PIXELS, Frames
 from fracture_watch.imaging.geometry import exposed, squared
-from fracture_watch.imaging.grayscale import render
+from fracture_watch.imaging.grayscale import render, with_greys
 from fracture_watch.imaging.header import facts, of_frame, text
 from fracture_watch.imaging.limits import Limits, Scope
-from fracture_watch.records import Pixels
+from fracture_watch.records import ALL_GREYS, Greys, Pixels
 
 OWN_MODEL_NAME = "fracture_watch"  # ManufacturerModelName of what this program writes
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
@@ -33,7 +34,7 @@ _COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT", "PALETTE COLO
 
 
 class DicomImage:
-    """A DICOM file that has passed every check that needs no pixel.
+    """A DICOM file that has passed every check that needs no pixel; ``greys`` is what is to be seen of it.
 
     Raises
     ------
@@ -41,9 +42,10 @@ class DicomImage:
         With the facts that were known by then.
     """
 
-    def __init__(self, content: bytes, limits: Limits, scope: Scope) -> None:
+    def __init__(self, content: bytes, limits: Limits, scope: Scope, greys: Greys = ALL_GREYS) -> None:
         codecs.register()
         self._limits = limits
+        self._greys = greys
         self._notes: list[str] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom looks at a value, and warns of it, when it is asked for
@@ -85,10 +87,10 @@ class DicomImage:
         if self._photometric in _GRAY:
             chain, notes = chain_of(header, self._frames.stored, white_is_low=self._photometric == "MONOCHROME1")
             words, stored = self._frames.gray(frame)
-            shown = render(words, stored, chain)
+            shown = render(words, stored, replace(chain, greys=self._greys))
             self._notes += notes
         else:
-            shown = self._colors(frame)
+            shown = with_greys(self._colors(frame), self._greys)
         shown, notes = exposed(shown, header)
         self._notes += notes
         shown, notes = squared(shown, header, self._limits)

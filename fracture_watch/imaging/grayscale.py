@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fracture_watch.records import Pixels
+from fracture_watch.records import ALL_GREYS, Greys, Pixels
 
 Values = NDArray[np.float64]
 _WORDS = np.arange(65536, dtype=np.uint16)
@@ -76,7 +76,7 @@ class Window:
         return bool(np.isfinite(self.center) and np.isfinite(self.width) and self.width >= least)
 
     def __call__(self, values: Values) -> Values:
-        """Grey in [0, 1]."""
+        """Grey, in [0, 1] inside the window; what lies outside it is not clipped yet."""
         if self.function == "SIGMOID":
             exponent = np.clip(-4 * (values - self.center) / self.width, -700, 700)
             return 1 / (1 + np.exp(exponent))
@@ -85,14 +85,15 @@ class Window:
             center, width = center - 0.5, width - 1
         if width == 0:
             return (values > center).astype(np.float64)
-        return np.clip((values - center) / width + 0.5, 0, 1)
+        return np.asarray((values - center) / width + 0.5, np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chain:
     """The grayscale steps that a header asks for. ``voi`` is ``None`` where it has no usable one.
 
-    ``padding`` is the inclusive range of stored values that are no part of the picture.
+    ``padding`` is the inclusive range of stored values that are no part of the picture; ``greys`` is the part of the
+    result that somebody wants to see.
     """
 
     slope: float = 1.0
@@ -101,6 +102,7 @@ class Chain:
     voi: Window | Lut | None = None
     inverse: bool = False
     padding: tuple[float, float] | None = None
+    greys: Greys = ALL_GREYS
 
     def modality(self, stored: Values) -> Values:
         """Stored values -> modality values."""
@@ -111,9 +113,9 @@ class Chain:
     def display(self, stored: Values, low: float, high: float) -> Pixels:
         """Stored values -> 0..255; without a VOI step, modality values ``low``..``high`` span the greys."""
         with np.errstate(over="ignore", invalid="ignore"):
-            grey = self._grey(self.modality(stored), low, high)
-        grey = np.clip(np.nan_to_num(grey), 0, 1)  # floats near their limits overflow on the way
-        return np.floor((1 - grey if self.inverse else grey) * 255 + 0.5).astype(np.uint8)
+            grey = np.nan_to_num(self._grey(self.modality(stored), low, high))  # floats near their limits overflow
+            grey = self.greys(1 - grey if self.inverse else grey)
+        return np.floor(np.clip(grey, 0, 1) * 255 + 0.5).astype(np.uint8)
 
     def _grey(self, values: Values, low: float, high: float) -> Values:
         if isinstance(self.voi, Lut):
@@ -155,6 +157,16 @@ def render(frame: NDArray[Any], stored: StoredValues, chain: Chain) -> Pixels:
     for start in range(0, len(words), step):
         table.take(words[start : start + step], out=shown[start : start + step], mode="clip")
     return shown
+
+
+def with_greys(pixels: Pixels, greys: Greys) -> Pixels:
+    """A picture of 8 bit in another window."""
+    return pixels if greys == ALL_GREYS else level_table(256, greys).take(pixels)
+
+
+def level_table(levels: int, greys: Greys) -> Pixels:
+    """What becomes of each of a picture's levels, from black to white, shape (levels,)."""
+    return np.floor(np.clip(greys(np.arange(levels) / (levels - 1)), 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _floats(frame: NDArray[np.floating]) -> Values:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from fracture_watch.errors import Corrupt, TooLarge, Truncated
+from fracture_watch.imaging.grayscale import level_table, with_greys
 from fracture_watch.imaging.limits import Limits
 from fracture_watch.imaging.streams import is_whole_jpeg
-from fracture_watch.records import Facts, Pixels
+from fracture_watch.records import ALL_GREYS, Facts, Greys, Pixels
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 # What Pillow raises on broken content: OSError for most, the others from its format parsers.
@@ -21,7 +22,7 @@ _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error,
 
 
 class RasterImage:
-    """A picture file. Only its first image counts; more are noted.
+    """A picture file. Only its first image counts; more are noted. ``greys`` is what is to be seen of it.
 
     Raises
     ------
@@ -30,7 +31,8 @@ class RasterImage:
 
     frames = 1
 
-    def __init__(self, content: bytes, limits: Limits) -> None:
+    def __init__(self, content: bytes, limits: Limits, greys: Greys = ALL_GREYS) -> None:
+        self._greys = greys
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow's bomb warning: the limit below is ours
@@ -62,11 +64,11 @@ class RasterImage:
         white_is_zero = getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0
         image = self._upright(image)
         if image.mode.startswith("I;16"):
-            shown = _scaled_from_16_bit(np.asarray(image))
-            return 255 - shown if white_is_zero else shown  # Pillow inverts such TIFF up to 8 bit
+            # Pillow inverts such TIFF up to 8 bit.
+            return _scaled_from_16_bit(np.asarray(image), self._greys, inverse=white_is_zero)
         if image.mode in ("I", "F"):
-            return _stretched(np.asarray(image, dtype=np.float64))
-        return _rgb_or_grey(image)
+            return _stretched(np.asarray(image, dtype=np.float64), self._greys)
+        return with_greys(_rgb_or_grey(image), self._greys)
 
     def _upright(self, image: Image.Image) -> Image.Image:
         image.load()  # what is wrong with the picture itself is found here
@@ -107,16 +109,17 @@ def _rgb_or_grey(image: Image.Image) -> Pixels:
     return np.asarray(image.convert(mode))
 
 
-def _scaled_from_16_bit(values: NDArray[Any]) -> Pixels:
-    table = ((np.arange(65536, dtype=np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    return table.take(values.astype(np.uint16, copy=False))
+def _scaled_from_16_bit(values: NDArray[Any], greys: Greys, *, inverse: bool) -> Pixels:
+    table = level_table(65536, greys)
+    return (table[::-1] if inverse else table).take(values.astype(np.uint16, copy=False))
 
 
-def _stretched(values: NDArray[np.float64]) -> Pixels:
+def _stretched(values: NDArray[np.float64], greys: Greys) -> Pixels:
     """32-bit pictures have no agreed range; viewers show them from their least to their greatest value."""
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         raise Corrupt("the picture has no finite pixel values")
     low, high = float(finite.min()), float(finite.max())
     span = (high - low) or 1.0
-    return np.rint(np.clip((np.nan_to_num(values, nan=low) - low) / span, 0, 1) * 255).astype(np.uint8)
+    grey = greys((np.nan_to_num(values, nan=low) - low) / span)
+    return np.rint(np.clip(grey, 0, 1) * 255).astype(np.uint8)

@@ -9,7 +9,7 @@ from typing import Protocol
 from fracture_watch.errors import Corrupt, NotAnImage, Unreadable, WrongUse
 from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.imaging.sniff import HEAD, sniff
-from fracture_watch.records import Facts, Format, Pixels, Radiograph
+from fracture_watch.records import ALL_GREYS, Facts, Format, Greys, Pixels, Radiograph
 
 DEFAULT_LIMITS = Limits()
 
@@ -82,8 +82,11 @@ def load(path: Path, limits: Limits) -> bytes:
         raise Unreadable(f"the file cannot be read: {error.strerror or error}") from error
 
 
-def open_image(content: bytes, limits: Limits, scope: Scope) -> Image:
-    """Recognise the content and read its facts; DICOM files out of scope are refused here."""
+def open_image(content: bytes, limits: Limits, scope: Scope, greys: Greys = ALL_GREYS) -> Image:
+    """Recognise the content and read its facts; DICOM files out of scope are refused here.
+
+    ``greys`` is what is to be seen, as a viewer's window and level change it.
+    """
     found = sniff(content[:HEAD])
     if not content:
         raise Corrupt("the file is empty")
@@ -92,7 +95,7 @@ def open_image(content: bytes, limits: Limits, scope: Scope) -> Image:
     if found is Format.DICOM:
         from fracture_watch.imaging.dicom import DicomImage
 
-        return DicomImage(content, limits, scope)
+        return DicomImage(content, limits, scope, greys)
     from fracture_watch.imaging.raster import RasterImage
 
-    return RasterImage(content, limits)
+    return RasterImage(content, limits, greys)

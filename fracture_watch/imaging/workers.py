@@ -76,7 +76,7 @@ def draw(filed: Filed, limits: Limits, finish: Callable[[Pixels], bytes]) -> byt
     content = load(filed.path, limits)
     if filed.sha256 not in (None, hashlib.sha256(content).hexdigest()):
         return None
-    return finish(open_image(content, limits, Scope()).pixels(filed.frame))
+    return finish(open_image(content, limits, Scope(), filed.greys).pixels(filed.frame))
 
 
 class WorkerPool:

@@ -6,7 +6,7 @@ from flask import request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import BadRequest
 
-from fracture_watch.records import Label, Status, utc_of
+from fracture_watch.records import Greys, Label, Status, utc_of
 
 
 def _utc(text: str) -> str:
@@ -40,6 +40,18 @@ class PictureQuestion(Question):
     """Of a picture: its longest side in pixels."""
 
     size: Annotated[int, Field(ge=16, le=10_000)] | None = None
+
+
+class ImageQuestion(PictureQuestion):
+    """Of a radiograph: its window, in what is shown at first, which is 0 (black) to 1 (white)."""
+
+    center: Annotated[float, Field(ge=-9, le=9)] = 0.5
+    width: Annotated[float, Field(ge=0.0001, le=18)] = 1.0  # the least is less than a step of 16 bits
+
+    @property
+    def greys(self) -> Greys:
+        """The same, from black to white."""
+        return Greys(self.center - self.width / 2, self.center + self.width / 2)
 
 
 class HeatmapQuestion(PictureQuestion):

@@ -4,7 +4,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from fracture_watch.records import Filed
 from fracture_watch.results import queries
 from fracture_watch.results.rows import as_path
 from fracture_watch.web.answering import PRIVATE, Answer
-from fracture_watch.web.asking import HeatmapQuestion, PictureQuestion, asked
+from fracture_watch.web.asking import HeatmapQuestion, ImageQuestion, asked
 from fracture_watch.web.lists import no_result
 from fracture_watch.web.predictions import refused
 from fracture_watch.web.site import Site, problem
@@ -71,7 +71,7 @@ def add_pictures(blueprint: Blueprint, site: Site) -> None:
     slots, kept = Slots(_AT_ONCE, "pictures"), Kept(_KEPT)
 
     def shown(number: int, wish: Callable[[Site, dict[str, Any]], Wish]) -> Answer:
-        asked(HeatmapQuestion if wish is _heatmap else PictureQuestion)
+        asked(HeatmapQuestion if wish is _heatmap else ImageQuestion)
         row = queries.one(site.database, number)
         if row is None:
             return no_result(number)
@@ -100,7 +100,8 @@ def add_pictures(blueprint: Blueprint, site: Site) -> None:
 
 
 def _image(site: Site, row: dict[str, Any]) -> Wish:
-    filed, side = _filed(row), asked(PictureQuestion).size
+    wanted = asked(ImageQuestion)
+    filed, side = replace(_filed(row), greys=wanted.greys), wanted.size
     return Wish(filed.path, lambda: site.viewer.image(filed, side), _tag("image", filed, None, side))
 
 
@@ -137,7 +138,7 @@ def _filed(row: dict[str, Any]) -> Filed:
 
 def _tag(kind: str, filed: Filed, model: str | None, side: int | None) -> str:
     """Everything that decides what the picture looks like."""
-    decisive = (__version__, kind, filed.sha256, filed.frame, model, side)
+    decisive = (__version__, kind, filed.sha256, filed.frame, filed.greys, model, side)
     return hashlib.sha256(repr(decisive).encode()).hexdigest()[:32]
 
 

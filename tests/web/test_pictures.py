@@ -48,6 +48,24 @@ def test_an_impossible_size_is_refused(live, size):
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_request")
 
 
+def test_window_and_level_are_computed_from_the_stored_values(live):
+    stored = PIXELS.astype(float)
+    first, narrow = pixels(get(live, 1)), pixels(get(live, 1, query="?center=0.3&width=0.1"))
+    inside = (narrow > 0) & (narrow < 255)
+    assert len(np.unique(narrow[inside])) > len(np.unique(first[inside])) + 4
+    assert (np.diff(narrow.ravel()[np.argsort(stored, axis=None)].astype(int)) >= 0).all()
+    assert get(live, 1).headers["ETag"] != get(live, 1, query="?width=2").headers["ETag"]
+
+
+@pytest.mark.parametrize(
+    "query", ["width=0", "width=-1", "width=99", "center=-10", "center=nan", "width=inf", "center=x"]
+)
+def test_an_impossible_window_is_refused(live, query):
+    answer = get(live, 1, query=f"?{query}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_request")
+    assert get(live, 1, "heatmap", f"?{query}").status_code == 400  # which has no window
+
+
 def test_of_several_frames_it_is_the_one_with_the_highest_probability(live):
     frames = np.stack([np.full((40, 40), 10, np.uint8), np.random.default_rng(5).integers(0, 255, (40, 40), np.uint8)])
     number = live.drop("frames.dcm", dicom(frames, seed=50, WindowCenter=128, WindowWidth=256))

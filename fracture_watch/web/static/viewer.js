@@ -7,21 +7,41 @@ const press = (name, on) => tool(name)?.setAttribute("aria-pressed", on);
 if (stage) {
   const width = picture.width || 1024, height = picture.height || 1024, wide = +picture.getAttribute("width") || width, high = +picture.getAttribute("height") || height;
   const view = { scale: 1, x: 0, y: 0, center: 0.5, width: 1, inverted: false, mode: "move", fitted: true };
+  const drawn = { center: 0.5, width: 1, full: false }; // what the picture at hand is, as the server made it
   const fingers = new Map();
   sheet.style.width = `${wide}px`;
   sheet.style.height = `${high}px`;
 
   const draw = () => {
     sheet.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.scale})`;
-    if (view.scale * wide * devicePixelRatio > 2100 && picture.dataset.full) { picture.src = picture.dataset.full; delete picture.dataset.full; }
-    const plain = view.center === 0.5 && view.width === 1 && !view.inverted;
-    let slope = 1 / view.width, intercept = 0.5 - view.center / view.width;
+    const full = drawn.full || view.scale * wide * devicePixelRatio > 2100, same = view.center === drawn.center && view.width === drawn.width;
+    if (!same || full !== drawn.full) fetchSoon({ center: view.center, width: view.width, full });
+    else wanted = clearTimeout(soon);
+    let slope = drawn.width / view.width, intercept = 0.5 + (drawn.center - drawn.width / 2 - view.center) / view.width;
     if (view.inverted) { slope = -slope; intercept = 1 - intercept; }
     for (const part of document.querySelectorAll("#window feFuncR, #window feFuncG, #window feFuncB")) {
       part.setAttribute("slope", slope);
       part.setAttribute("intercept", intercept);
     }
-    picture.style.filter = plain ? "" : "url(#window)";
+    picture.style.filter = same && !view.inverted ? "" : "url(#window)";
+  };
+  // A filter stretches the 8 bits at hand while one drags; then the server draws that window from the stored values.
+  let soon, wanted;
+  const fetchSoon = (next) => {
+    clearTimeout(soon);
+    wanted = next;
+    soon = setTimeout(() => {
+      const url = new URL(picture.dataset.full, location.href), image = new Image();
+      if (!next.full) url.searchParams.set("size", 2048);
+      if (next.center !== 0.5 || next.width !== 1) { url.searchParams.set("center", next.center); url.searchParams.set("width", next.width); }
+      image.onload = () => {
+        if (wanted !== next) return;
+        picture.src = url;
+        Object.assign(drawn, next);
+        draw();
+      };
+      image.src = url;
+    }, 150);
   };
   const fit = () => {
     view.scale = Math.min(stage.clientWidth / wide, stage.clientHeight / high);
@@ -37,7 +57,7 @@ if (stage) {
   };
   const move = (x, y) => { view.x += x; view.y += y; view.fitted = false; draw(); };
   const level = (x, y) => {
-    view.width = Math.min(Math.max(view.width * Math.exp(x / 300), 0.02), 4);
+    view.width = Math.min(Math.max(view.width * Math.exp(x / 300), 0.002), 4);
     view.center = Math.min(Math.max(view.center + y / 500, -0.5), 1.5);
     draw();
   };
