@@ -190,7 +190,7 @@ class OutboxRow(Base):
 
 
 class VerdictRow(Base):
-    """What a reader said of a result; rows are only added, and the latest of a file counts."""
+    """What a reader, or an imported file of labels, said of a result; rows are only added, the latest counts."""
 
     __tablename__ = "verdict"
 
@@ -198,3 +198,4 @@ class VerdictRow(Base):
     at: Mapped[str]
     file_id: Mapped[int] = mapped_column(ForeignKey("file.id", ondelete="CASCADE"), index=True)
     verdict: Mapped[str]
+    source: Mapped[str | None]

@@ -26,10 +26,11 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A verdict and when it was given (UTC, ISO 8601)."""
+    """A verdict, when it was given (UTC, ISO 8601), and the file of labels that it came from; none if by a reader."""
 
     verdict: Verdict
     at: str
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,10 @@ def give(database: Database, file_id: int, verdict: Verdict) -> Given:
 
 def history(database: Database, file_id: int) -> list[Given]:
     """All that was said of a result, oldest first."""
-    said = select(VerdictRow.verdict, VerdictRow.at).where(VerdictRow.file_id == file_id).order_by(VerdictRow.id)
+    columns = VerdictRow.verdict, VerdictRow.at, VerdictRow.source
+    said = select(*columns).where(VerdictRow.file_id == file_id).order_by(VerdictRow.id)
     with database.reading() as connection:
-        return [Given(Verdict(verdict), at) for verdict, at in connection.execute(said)]
+        return [Given(Verdict(verdict), at, source) for verdict, at, source in connection.execute(said)]
 
 
 def latest(database: Database, file_ids: Collection[int]) -> dict[int, Verdict]:

@@ -1,6 +1,5 @@
 """A user's labels CSV -> cases: which file, what it truly shows, and what else is known of it."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +8,7 @@ from pydicom import dcmread
 
 from fracture_watch.errors import WrongUse
 from fracture_watch.intake.folder import Tree, scan
-
-_PATHS = ("path", "image", "file")
-_UID = "sop_instance_uid"
-_LABELS = {"0": True, "fractured": True, "1": False, "not fractured": False, "not_fractured": False}
+from fracture_watch.labels import UID, read_truths
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,37 +49,16 @@ def read_cases(labels: Path, folder: Path) -> list[Case]:
     WrongUse
         If a column is missing, a label is none, or a file is named twice.
     """
-    rows = _rows(labels)
-    columns = set(rows[0])
-    key = next((name for name in (*_PATHS, _UID) if name in columns), None)
-    if key is None or "label" not in columns:
-        raise WrongUse(f"{labels}: needs the column label, and one of {', '.join((*_PATHS, _UID))}")
-    places = _by_uid(folder) if key == _UID else {}
-    cases: dict[str, Case] = {}
-    for line, row in enumerate(rows, start=2):
-        name, label = row[key], row["label"].lower()
-        if not name or label not in _LABELS:
-            raise WrongUse(
-                f"{labels}, line {line}: needs a {key}, and a label that is fractured or not fractured (or 0 "
-                f"fractured, 1 not fractured); it has {name!r} and {label!r}"
-            )
-        if name in cases:
-            raise WrongUse(f"{labels}, line {line}: {name} is named a second time; leave one line for each file")
-        others = {k: v for k, v in row.items() if v and k not in (key, "label", "group")}
-        path = places.get(name) if key == _UID else folder / name
-        cases[name] = Case(name, path, _LABELS[label], row.get("group") or None, others)
-    return list(cases.values())
-
-
-def _rows(labels: Path) -> list[dict[str, str]]:
     try:
         with labels.open(newline="", encoding="utf-8-sig") as file:
-            rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in csv.DictReader(file)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise WrongUse(f"{labels}: the labels cannot be read as a UTF-8 CSV file: {error}") from error
-    if not rows:
-        raise WrongUse(f"{labels}: has no rows")
-    return rows
+            truths = read_truths(file, str(labels))
+    except OSError as error:
+        raise WrongUse(f"{labels}: the labels cannot be read: {error.strerror}") from error
+    places = _by_uid(folder) if truths[0].key == UID else None
+    return [
+        Case(t.name, folder / t.name if places is None else places.get(t.name), t.fractured, t.group, t.properties)
+        for t in truths
+    ]
 
 
 def _by_uid(folder: Path) -> dict[str, Path]:

@@ -1,17 +1,22 @@
 """How often the model is right, as far as readers told."""
 
+import codecs
 import io
 import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from flask import Blueprint, Response, render_template
+from flask import Blueprint, Response, render_template, request
+from werkzeug.exceptions import BadRequest
 
 from fracture_watch.delivery.exports import write_csv
+from fracture_watch.labels import PATHS, SHA256, UID, read_truths
+from fracture_watch.results.truths import Imported, import_truths
 from fracture_watch.results.verdicts import LABEL_COLUMNS, Reading, labels, readings
 from fracture_watch.web.site import Site
 
+_KEYS = (UID, SHA256, *PATHS)
 _Z = 1.959964  # of a 95 % interval
 _BINS = (0.0, 0.05, 0.15, 0.3, 0.5, 0.75, 1.0)
 
@@ -61,6 +66,17 @@ def add_accuracy(blueprint: Blueprint, site: Site) -> None:
 
     @blueprint.get("/accuracy")
     def accuracy() -> str:
+        return page(None)
+
+    @blueprint.post("/accuracy")
+    def truths() -> str:
+        given = request.files.get("labels")
+        if given is None or not given.filename:
+            raise BadRequest("choose a CSV file with labels first; the form sends it as the field labels")
+        lines = codecs.getreader("utf-8-sig")(given.stream)
+        return page(import_truths(site.database, read_truths(lines, given.filename, _KEYS), given.filename, site.inbox))
+
+    def page(imported: Imported | None) -> str:
         found = readings(site.database)
         current = f"{site.model.name} {site.model.version}"
         mine = [reading for reading in found if reading.model == current] or found
@@ -68,7 +84,12 @@ def add_accuracy(blueprint: Blueprint, site: Site) -> None:
         parts = sorted({r.body_part or "not said" for r in mine})
         by_part = [group(name, [r for r in mine if (r.body_part or "not said") == name]) for name in parts]
         return render_template(
-            "accuracy.html", all=group(current, mine), by_model=by_model, by_part=by_part, bins=bins(mine)
+            "accuracy.html",
+            all=group(current, mine),
+            by_model=by_model,
+            by_part=by_part,
+            bins=bins(mine),
+            imported=imported,
         )
 
     @blueprint.get("/verdicts.csv")

@@ -3,6 +3,7 @@
 import io
 import re
 import shutil
+import threading
 from collections import Counter
 
 import numpy as np
@@ -10,12 +11,18 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
+from werkzeug.serving import make_server
 
 from demo.screenshots import FLAGS
+from fracture_watch.pipeline import Pipeline
+from fracture_watch.web.access import Access
+from fracture_watch.web.app import create_app
 from tests.conftest import needs, png, write_config
 from tests.dicoms import dicom
 from tests.test_end_to_end import Process
+from tests.test_pipeline import CountingClassifier, TableDecoder, prepared
 from tests.web.conftest import Live
+from tests.web.test_app import site_of
 
 SHAPE = np.add.outer(np.arange(300), np.arange(200))
 EVIL = "<script>document.title='owned'</script>"
@@ -160,6 +167,63 @@ def test_a_verdict_is_appended_and_becomes_a_label(page, own):
     assert line.startswith(f"{path},{prediction},PAT-1")
     page.goto("/accuracy")
     expect(page.get_by_role("row").filter(has_text="HAND")).to_contain_text("1 of 1")
+
+
+def test_truths_are_imported_and_counted(page, own, tmp_path):
+    [(uid, prediction)] = own.process.rows("SELECT sop_instance_uid, prediction FROM results WHERE id = 3")
+    other = "not fractured" if prediction == "fractured" else "fractured"
+    (tmp_path / "truth.csv").write_text(f"sop_instance_uid,label\n{uid},{other}\n1.2.3,fractured\n", encoding="utf-8")
+    page.goto("/accuracy")
+    page.get_by_label("Truths from a CSV file").set_input_files(tmp_path / "truth.csv")
+    page.get_by_role("button", name="Import").click()
+    expect(page.get_by_role("status")).to_contain_text("1 truths recorded, 1 without a result here")
+    page.get_by_text("Lines without a result").click()
+    expect(page.get_by_text("line 3: 1.2.3")).to_be_visible()
+    expect(page.get_by_role("row").filter(has_text="FOOT")).to_contain_text("0 of 1")
+    page.goto("/files/3")
+    expect(page.locator("#said")).to_contain_text("from truth.csv")
+    (tmp_path / "truth.csv").write_text("sop_instance_uid,label\n1.2.3,perhaps\n", encoding="utf-8")
+    page.goto("/accuracy")
+    page.get_by_label("Truths from a CSV file").set_input_files(tmp_path / "truth.csv")
+    page.get_by_role("button", name="Import").click()
+    expect(page.get_by_text("truth.csv, line 2: needs a sop_instance_uid, and a label")).to_be_visible()
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    """A service that wants a token, without a model."""
+    pipeline = Pipeline(TableDecoder(**{"a.dcm": prepared("aa")}), CountingClassifier())
+    server = make_server(
+        "127.0.0.1", 0, create_app(site_of(tmp_path, pipeline), Access("127.0.0.1", "sesame", 1 << 20)), threaded=True
+    )
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_reader_logs_in_and_out(browser, guarded):
+    context = browser.new_context(base_url=guarded, viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto("/accuracy")
+    expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+    assert Axe().run(page).response["violations"] == []
+    page.get_by_label("Token").fill("open")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_be_visible()
+    page.get_by_label("Token").fill("sesame")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", name="Accuracy")).to_be_visible()
+    page.get_by_label("Truths from a CSV file").set_input_files(
+        {"name": "t.csv", "mimeType": "text/csv", "buffer": b"path,label\na,0\n"}
+    )
+    page.get_by_role("button", name="Import").click()  # with the number that only the service's own pages know
+    expect(page.get_by_role("status")).to_contain_text("1 without a result here")
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+    context.close()
 
 
 def test_the_filters_narrow_the_list(page):

@@ -1,0 +1,86 @@
+"""What images truly show, as people keep it: a CSV file with a line for each."""
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from fracture_watch.errors import WrongUse
+
+PATHS = ("path", "image", "file")
+UID = "sop_instance_uid"
+SHA256 = "sha256"
+_FRACTURED = {"0": True, "fractured": True, "1": False, "not fractured": False, "not_fractured": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """A line of it.
+
+    Attributes
+    ----------
+    line : int
+        Counted from 1, which is the header.
+    key : str
+        The column that names the image.
+    name : str
+        What it says there: a path, a SOP Instance UID or a digest.
+    fractured : bool
+    group : str or None
+        Images of one group, such as a patient, belong together.
+    properties : mapping of str to str
+        The other columns.
+    """
+
+    line: int
+    key: str
+    name: str
+    fractured: bool
+    group: str | None
+    properties: Mapping[str, str]
+
+
+def read_truths(text: Iterable[str], where: str, keys: tuple[str, ...] = (*PATHS, UID)) -> list[Truth]:
+    """Read the lines of a CSV file with the column ``label`` and one of ``keys``; ``group`` is optional.
+
+    Parameters
+    ----------
+    text : iterable of str
+        Lines, or an open file.
+    where : str
+        What errors call the file.
+    keys : tuple of str
+        Columns that may name the image; the first that is there counts.
+
+    Raises
+    ------
+    WrongUse
+        If a column is missing, a label is none, or an image is named twice.
+    """
+    rows = _rows(text, where)
+    columns = set(rows[0])
+    key = next((name for name in keys if name in columns), None)
+    if key is None or "label" not in columns:
+        raise WrongUse(f"{where}: needs the column label, and one of {', '.join(keys)}")
+    truths: dict[str, Truth] = {}
+    for line, row in enumerate(rows, start=2):
+        name, label = row.get(key, ""), row.get("label", "").lower()
+        if not name or label not in _FRACTURED:
+            raise WrongUse(
+                f"{where}, line {line}: needs a {key}, and a label that is fractured or not fractured (or 0 "
+                f"fractured, 1 not fractured); it has {name!r} and {label!r}"
+            )
+        if name in truths:
+            raise WrongUse(f"{where}, line {line}: {name} is named a second time; leave one line for each file")
+        others = {k: v for k, v in row.items() if v and k not in (key, "label", "group")}
+        truths[name] = Truth(line, key, name, _FRACTURED[label], row.get("group") or None, others)
+    return list(truths.values())
+
+
+def _rows(text: Iterable[str], where: str) -> list[dict[str, str]]:
+    try:
+        rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in csv.DictReader(text)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise WrongUse(f"{where}: the labels cannot be read as a UTF-8 CSV file: {error}") from error
+    if not rows:
+        raise WrongUse(f"{where}: has no rows")
+    return rows

@@ -1,0 +1,78 @@
+"""Truths from a file of labels: found by what they name, recorded once, counted like a reader's word."""
+
+import io
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from benchmarks.archive import build
+from fracture_watch.errors import WrongUse
+from fracture_watch.labels import SHA256, UID, read_truths
+from fracture_watch.results import verdicts
+from fracture_watch.results.database import Database
+from fracture_watch.results.truths import import_truths
+from fracture_watch.results.verdicts import Verdict
+
+INBOX = Path("/srv/inbox")
+
+
+@pytest.fixture
+def database(tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+    build(database, 300)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def rows(database):
+    columns = "id, sop_instance_uid, sha256, source_path, prediction"
+    with database.reading() as connection:
+        asked = f"SELECT {columns} FROM results WHERE status = 'classified' AND sop_instance_uid <> '' ORDER BY id"
+        latest = {row["sop_instance_uid"]: dict(row) for row in connection.execute(text(asked)).mappings()}
+    return list(latest.values())[:8]
+
+
+def imported(database, lines, keys=(UID, SHA256, "path")):
+    truths = read_truths(io.StringIO("\n".join(lines) + "\n"), "truth.csv", keys)
+    return import_truths(database, truths, "truth.csv", INBOX)
+
+
+def test_every_way_to_name_an_image_finds_it(database, rows):
+    for key, column in ((UID, "sop_instance_uid"), (SHA256, "sha256"), ("path", "source_path")):
+        done = imported(database, [f"{key},label", *(f"{row[column]},fractured" for row in rows), "nowhere,0"])
+        assert done.lines == len(rows) + 1
+        assert [truth.line for truth in done.missing] == [len(rows) + 2]
+        assert (done.recorded, done.known) == ((len(rows), 0) if key == UID else (0, len(rows)))
+    for row in rows:
+        [given] = verdicts.history(database, row["id"])
+        agrees = row["prediction"] == "fractured"
+        assert (given.verdict, given.source) == (Verdict.AGREE if agrees else Verdict.DISAGREE, "truth.csv")
+    found = verdicts.readings(database)
+    assert {reading.fractured for reading in found} == {True}
+    assert len(found) >= len(rows)
+
+
+def test_the_latest_word_counts_whoever_says_it(database, rows):
+    row = rows[0]
+    verdicts.give(database, row["id"], Verdict.AGREE)
+    other = "not fractured" if row["prediction"] == "fractured" else "fractured"
+    assert imported(database, ["sop_instance_uid,label", f"{row['sop_instance_uid']},{other}"]).recorded == 1
+    assert verdicts.latest(database, [row["id"]]) == {row["id"]: Verdict.DISAGREE}
+    verdicts.give(database, row["id"], Verdict.AGREE)
+    assert verdicts.latest(database, [row["id"]]) == {row["id"]: Verdict.AGREE}
+    assert [given.source for given in verdicts.history(database, row["id"])] == [None, "truth.csv", None]
+
+
+def test_a_path_is_one_in_the_inbox_or_a_whole_one(database, rows):
+    with database.writing() as connection:
+        connection.execute(text("UPDATE file SET source_path = '/srv/inbox/a/b.dcm' WHERE id = :id"), rows[1])
+        connection.execute(text("UPDATE file SET filed_path = '/srv/filed/c.dcm' WHERE id = :id"), rows[2])
+    assert imported(database, ["path,label", "a/b.dcm,0", "/srv/filed/c.dcm,1"]).recorded == 2
+
+
+def test_a_file_with_one_wrong_line_records_nothing(database, rows):
+    with pytest.raises(WrongUse, match="line 3"):
+        imported(database, ["sha256,label", f"{rows[0]['sha256']},0", f"{rows[1]['sha256']},perhaps"])
+    assert verdicts.labels(database) == []
