@@ -61,7 +61,7 @@ def import_truths(database: Database, truths: Sequence[Truth], source: str, inbo
     return Imported(len(truths), len(news), len(truths) - len(news) - len(missing), missing)
 
 
-def _latest_result(connection: Connection, truth: Truth, inbox: Path) -> tuple[int, str] | None:
+def _latest_result(connection: Connection, truth: Truth, inbox: Path) -> tuple[int, str | None] | None:
     wanted = select(FileRow.id, FileRow.prediction).where(
         FileRow.status == str(Status.CLASSIFIED), _names(truth, inbox)
     )
