@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, Connection, or_, select
+from sqlalchemy import ColumnElement, Connection, insert, or_, select
 
 from fracture_watch.labels import SHA256, UID, Truth
 from fracture_watch.records import Label, Status, now
@@ -57,7 +57,7 @@ def import_truths(database: Database, truths: Sequence[Truth], source: str, inbo
     ]
     if news:
         with database.writing() as connection:
-            connection.execute(VerdictRow.__table__.insert(), news)
+            connection.execute(insert(VerdictRow), news)
     return Imported(len(truths), len(news), len(truths) - len(news) - len(missing), missing)
 
 
