@@ -211,6 +211,13 @@ class Watcher:
             json.loads(answer.read())
         return (time.perf_counter() - began) * 1000
 
+    def get(self, path: str) -> float:
+        """Milliseconds of one page."""
+        began = time.perf_counter()
+        with urllib.request.urlopen(f"{self._page.rstrip('/')}{path}", timeout=60) as answer:
+            answer.read()
+        return (time.perf_counter() - began) * 1000
+
     def memory(self) -> tuple[float, float]:
         """Resident memory in MB: of the watcher, and with its workers (pages that they share are counted for each)."""
         own = _resident(self._process.pid)

@@ -35,6 +35,7 @@ PROBLEMS = (Status.FAILED, Status.REJECTED, Status.STALLED)
 _ORDER = ("max_probability", "last_result_at", "study_uid")
 _STUDY = StudyRow.__table__
 _RARE = 20_000  # files with a value, up to which their studies are looked up first; else it is met soon on the way
+_FEW = 5000  # studies of some days, up to which they are looked up and sorted
 _MOST_FOUND = 1000  # studies that a text finds by each of the things it may be
 _MOST_CHOICES = 100
 
@@ -188,16 +189,27 @@ def _past(position: Sequence[Any], *, forwards: bool) -> ColumnElement[bool]:
 
 def _narrowed(connection: Connection, wanted: Wanted) -> Select[Any]:
     conditions: list[ColumnElement[bool]] = []
-    if wanted.since:
-        conditions.append(_STUDY.c.last_result_at >= wanted.since)
-    if wanted.until:
-        conditions.append(_STUDY.c.last_result_at < wanted.until)
+    if wanted.since or wanted.until:
+        conditions.append(_within(connection, wanted.since, wanted.until))
     for name, value in ((FileRow.modality, wanted.modality), (FileRow.body_part, wanted.body_part)):
         if value:
             conditions.append(_with_files(connection, name, value))
     if wanted.text:
         conditions.append(_STUDY.c.study_uid.in_(_found(wanted.text, wanted.patient, wanted.inbox)))
     return select(_STUDY).where(*conditions)
+
+
+def _within(connection: Connection, since: str | None, until: str | None) -> ColumnElement[bool]:
+    """That a study's latest result lies there. A few such studies are looked up; of many, some are met soon."""
+    latest = _STUDY.alias("dated").c
+
+    def within(at: ColumnElement[str]) -> ColumnElement[bool]:
+        return and_(*([at >= since] if since else []), *([at < until] if until else []))
+
+    some = select(literal_column("1")).where(within(latest.last_result_at)).limit(_FEW + 1).subquery()
+    if (connection.scalar(select(func.count()).select_from(some)) or 0) > _FEW:
+        return within(_STUDY.c.last_result_at)
+    return _STUDY.c.study_uid.in_(select(latest.study_uid).where(within(latest.last_result_at)))
 
 
 def _with_files(connection: Connection, name: InstrumentedAttribute[str | None], value: str) -> ColumnElement[bool]:
