@@ -174,7 +174,7 @@ def test_truths_are_imported_and_counted(page, own, tmp_path):
     other = "not fractured" if prediction == "fractured" else "fractured"
     (tmp_path / "truth.csv").write_text(f"sop_instance_uid,label\n{uid},{other}\n1.2.3,fractured\n", encoding="utf-8")
     page.goto("/accuracy")
-    page.get_by_label("Truths from a CSV file").set_input_files(tmp_path / "truth.csv")
+    page.get_by_label("CSV file with label").set_input_files(tmp_path / "truth.csv")
     page.get_by_role("button", name="Import").click()
     expect(page.get_by_role("status")).to_contain_text("1 truths recorded, 1 without a result here")
     page.get_by_text("Lines without a result").click()
@@ -184,7 +184,7 @@ def test_truths_are_imported_and_counted(page, own, tmp_path):
     expect(page.locator("#said")).to_contain_text("from truth.csv")
     (tmp_path / "truth.csv").write_text("sop_instance_uid,label\n1.2.3,perhaps\n", encoding="utf-8")
     page.goto("/accuracy")
-    page.get_by_label("Truths from a CSV file").set_input_files(tmp_path / "truth.csv")
+    page.get_by_label("CSV file with label").set_input_files(tmp_path / "truth.csv")
     page.get_by_role("button", name="Import").click()
     expect(page.get_by_text("truth.csv, line 2: needs a sop_instance_uid, and a label")).to_be_visible()
 
@@ -216,7 +216,7 @@ def test_a_reader_logs_in_and_out(browser, guarded):
     page.get_by_label("Token").fill("sesame")
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("heading", name="Accuracy")).to_be_visible()
-    page.get_by_label("Truths from a CSV file").set_input_files(
+    page.get_by_label("CSV file with label").set_input_files(
         {"name": "t.csv", "mimeType": "text/csv", "buffer": b"path,label\na,0\n"}
     )
     page.get_by_role("button", name="Import").click()  # with the number that only the service's own pages know
