@@ -1,14 +1,14 @@
 """Settings -> a loaded model, its decoding workers and its pipelines."""
 
-import ctypes
 import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fracture_watch.allocator import keep_freed_memory
 from fracture_watch.assembly.storage import privacy
 from fracture_watch.config import Settings
 from fracture_watch.imaging.limits import Limits, Scope
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _ADHOC = 2  # decoding workers for those who wait: one may be at a large picture
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_KEPT = 1 << 30  # bytes: what a forward pass frees
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]
 
     # Decoding workers and torch share the cores: threads that spin while they wait would slow both many times over.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    _keep_freed_memory()
+    keep_freed_memory(_KEPT)
     imaging, classifier = settings.imaging, load_model(settings)
     plan = Plan(Small(classifier.card.preprocessor), limits(settings), _scope(settings))
     # torch is the reference; a result that something else computed says so.
@@ -135,11 +135,3 @@ def _scope(settings: Settings) -> Scope:
         frozenset(value.upper() for value in scope.body_parts),
         scope.on_mismatch,
     )
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep what a forward pass frees: to ask the system for it anew takes up to a quarter of the next one."""
-    with suppress(OSError, AttributeError):  # another C library
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        mallopt(_M_TRIM_THRESHOLD, 1 << 30)

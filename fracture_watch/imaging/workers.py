@@ -19,12 +19,14 @@ from typing import Generic, TypeVar
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
+from fracture_watch.allocator import keep_freed_memory
 from fracture_watch.errors import DecoderCrashed, DecodersUnavailable, FractureWatchError, OutOfMemory, TimedOut
 from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.imaging.reader import load, open_image
 from fracture_watch.records import Facts, Filed, Pixels, Prepared, Source, Upload
 
 Made = TypeVar("Made")
+_KEPT = 64 << 20  # bytes: a large frame's words and their like; what is larger goes back, the limit counts it
 _COPIES = 3  # of an upload that a worker holds while it receives it, and a little more
 
 
@@ -197,6 +199,7 @@ class Decoding(Generic[Made]):
 
 def _start_worker(memory_mb: int) -> None:
     """Limit memory, leave Ctrl-C to the parent, and keep what native codecs print out of the log."""
+    keep_freed_memory(_KEPT)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from PIL import Image
 
