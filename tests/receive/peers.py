@@ -5,7 +5,7 @@ import time
 from contextlib import contextmanager
 
 from pydicom import dcmread
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRLittleEndian
 from pynetdicom import AE, _config, build_context
 
 from fracture_watch.delivery.metrics import Metrics
@@ -13,6 +13,8 @@ from fracture_watch.imaging.codecs import SYNTAXES
 from fracture_watch.receive.door import STORAGE_CLASSES, Door
 from fracture_watch.receive.landing import Landing
 from fracture_watch.receive.receiver import Patience, Receiver
+from fracture_watch.receive.storing import file_meta
+from tests.dicoms import DX
 
 _config.STORE_SEND_CHUNKED_DATASET = True  # data sets go out as the bytes that they are
 US = "FRACTURE_WATCH"
@@ -103,3 +105,44 @@ def data_set(content):
     assert content[132:140] == b"\x02\x00\x00\x00UL\x04\x00"
     file.seek(144 + length)
     return file.read()
+
+
+class Archive:
+    """A PACS that sends again what was not answered with success, as long as it takes."""
+
+    def __init__(self, folder, contents):
+        self.contents = list(contents)
+        self.acknowledged = []  # numbers, in their order
+        self._folder = folder
+
+    def send(self, port, seconds=120):
+        """Everything that was not acknowledged yet; whether that came to an end in time."""
+        deadline = time.monotonic() + seconds
+        while self.left() and time.monotonic() < deadline:
+            with association(port, (DX, [ExplicitVRLittleEndian])) as assoc:
+                if not assoc.is_established:
+                    time.sleep(0.05)
+                    continue
+                for number in self.left():
+                    if not assoc.is_established or send_safely(assoc, self._folder, self.contents[number]) != 0x0000:
+                        break
+                    self.acknowledged.append(number)
+        return not self.left()
+
+    def left(self):
+        done = set(self.acknowledged)
+        return [number for number in range(len(self.contents)) if number not in done]
+
+
+def send_safely(assoc, folder, content):
+    try:
+        return send(assoc, folder, content)
+    except (RuntimeError, ValueError):  # the association went while it was asked
+        return None
+
+
+def stored(content):
+    """What a receiver makes of a file: its data set behind our File Meta Information."""
+    meta = dcmread(io.BytesIO(content), stop_before_pixels=True).file_meta
+    head = file_meta(meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID)
+    return head + data_set(content)

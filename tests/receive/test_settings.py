@@ -1,5 +1,7 @@
 """The section ``dicom.receive``, and what ``doctor`` says of it."""
 
+import socket
+
 import pytest
 import yaml
 
@@ -93,3 +95,20 @@ def test_a_second_receiver_of_an_inbox_is_refused(tmp_path):
         assembly.receiving(settings, Metrics()),
     ):
         pass
+
+
+def test_a_port_that_is_taken_is_refused(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = loaded(tmp_path, {"port": taken.getsockname()[1]})
+        with pytest.raises(InvalidSettings, match="Address already in use"), assembly.receiving(settings, Metrics()):
+            pass
+
+
+def test_without_the_section_nothing_is_received(tmp_path):
+    with (
+        pytest.raises(InvalidSettings, match=r"dicom\.receive is not set"),
+        assembly.receiving(loaded(tmp_path, None), Metrics()),
+    ):
+        pass
+    with assembly.received_if_wanted(loaded(tmp_path, None), Metrics()) as look:
+        assert look() is None

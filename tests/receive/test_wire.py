@@ -123,6 +123,20 @@ def test_what_is_no_uid_is_refused_or_ends_the_association_and_names_no_file(tmp
         assert {path.name for path in tmp_path.iterdir()} == {"in", "outgoing.dcm"}
 
 
+def test_a_stop_waits_no_longer_than_it_says_for_who_does_not_go_on(tmp_path):
+    with receiving(tmp_path / "inbox", stop=1.0) as house:
+        threads = threading.active_count()
+        with association(house.port, CONTEXT) as assoc:
+            wire(assoc).sendall(pdv(3, store_command()) + struct.pack(">BBL", 4, 0, 100))
+            assert until(house.unfinished)
+            began = time.monotonic()
+            house.receiver.__exit__(None, None, None)
+            assert 1 <= time.monotonic() - began < 4
+            assert until(lambda: not assoc.is_established)
+        assert until(lambda: threading.active_count() < threads)
+        assert house.unfinished() == house.received() == []
+
+
 def test_what_is_no_dicom_is_shown_out(tmp_path):
     with receiving(tmp_path / "inbox", request=1.5) as house:
         for junk in (
