@@ -206,8 +206,16 @@ class Receiver:
         session.objects += 1
         session.size += landed.size
         self._tally.received(landed.size)
-        text = "%s at %s: received%s, %d bytes, sha256 %s"
-        log.info(text, session.caller, session.address, self._named(uid), landed.size, landed.sha256)
+        facts = {"sender": session.caller, "address": session.address, "bytes": landed.size, "sha256": landed.sha256}
+        log.info(
+            "%s at %s: received%s, %d bytes, sha256 %s",
+            session.caller,
+            session.address,
+            self._named(uid),
+            landed.size,
+            landed.sha256,
+            extra={"facts": facts},
+        )
         return _SUCCESS
 
     def _refused(self, session: Session, uid: str, status: int, reason: Reason, detail: str) -> Dataset:

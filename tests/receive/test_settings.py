@@ -1,6 +1,8 @@
 """The section ``dicom.receive``, and what ``doctor`` says of it."""
 
 import socket
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -112,3 +114,12 @@ def test_without_the_section_nothing_is_received(tmp_path):
         pass
     with assembly.received_if_wanted(loaded(tmp_path, None), Metrics()) as look:
         assert look() is None
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path):
+    loaded(tmp_path, {"port": 0})
+    code = "import sys; sys.modules['pynetdicom'] = None; from fracture_watch.cli import main; main()"
+    words = ["receive", "--config", str(tmp_path / "config.yaml")]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "the package pynetdicom is missing: pip install 'fracture-watch[pacs]'" in done.stderr
