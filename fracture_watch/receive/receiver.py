@@ -13,9 +13,9 @@ from pydicom.uid import UID
 from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from fracture_watch.errors import Corrupt, InvalidSettings, StorageUnavailable, TooLarge
+from fracture_watch.errors import Corrupt, FractureWatchError, InvalidSettings, StorageUnavailable, TooLarge
 from fracture_watch.receive.door import STORAGE_CLASSES, Door, Listening, Reason, Tally
-from fracture_watch.receive.landing import Arriving, Landing
+from fracture_watch.receive.landing import Landing
 from fracture_watch.receive.server import ConnectionHandler, Server, Session
 from fracture_watch.receive.storing import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, MOST_PDU_BYTES
 
@@ -24,12 +24,18 @@ if TYPE_CHECKING:
     from pynetdicom.dimse_primitives import C_STORE
 
 log = logging.getLogger(__name__)
-# What pynetdicom would log names objects whatever the settings say of privacy; what matters is logged here.
-logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+# What they would log quotes what peers sent, whatever the settings say of privacy; what matters is logged here.
+for _name in ("pynetdicom", "pydicom"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 _config.LOG_HANDLER_LEVEL = "none"
 
-_SUCCESS, _NOT_AUTHORISED = 0x0000, 0x0124
-_OUT_OF_RESOURCES, _TOO_LARGE, _UNWRITABLE, _INVALID = 0xA700, 0xC001, 0xC002, 0xC003  # PS3.4 B.2.3
+_SUCCESS, _NOT_AUTHORISED = 0x0000, 0x0124  # PS3.7 annex C
+_REFUSALS: tuple[tuple[type[Exception], Reason, int], ...] = (  # the first that fits; PS3.4 B.2.3
+    (StorageUnavailable, Reason.NO_ROOM, 0xA700),
+    (TooLarge, Reason.TOO_LARGE, 0xC001),
+    (Corrupt, Reason.INVALID, 0xC003),
+    (Exception, Reason.UNWRITABLE, 0xC002),
+)
 _TICK_SECONDS = 0.1
 # For the sender's log, as ErrorComment of at most 64 characters; ours says more.
 _COMMENTS = {
@@ -188,39 +194,36 @@ class Receiver:
     def _store(self, event: evt.Event) -> int | Dataset:
         """Answer an object."""
         session = self._session(event.assoc)
+        arriving = session.storing.taken()
+        if arriving is None:  # the association is being aborted, which nobody will answer
+            return _NOT_AUTHORISED
         if not session.admitted:  # a defect in admitting must not let anybody in
-            session.storing.discard()
+            arriving.discard()
             return _NOT_AUTHORISED
         uid = str(cast("C_STORE", event.request).AffectedSOPInstanceUID)
         try:
-            landed = self._landing.land(cast(Arriving, session.storing.taken()), session.caller, uid)
-        except StorageUnavailable as error:
-            return self._refused(session, uid, _OUT_OF_RESOURCES, Reason.NO_ROOM, error.detail)
-        except TooLarge as error:
-            return self._refused(session, uid, _TOO_LARGE, Reason.TOO_LARGE, error.detail)
-        except Corrupt as error:
-            return self._refused(session, uid, _INVALID, Reason.INVALID, error.detail)
-        except OSError as error:
-            detail = f"it cannot be written to the inbox: {error.strerror or error}"
-            return self._refused(session, uid, _UNWRITABLE, Reason.UNWRITABLE, detail)
+            landed = self._landing.land(arriving, session.caller, uid)
+        except Exception as error:  # noqa: BLE001  pynetdicom would answer a defect, too, and keep it to itself
+            return self._refused(session, uid, error)
         session.objects += 1
         session.size += landed.size
         self._tally.received(landed.size)
-        facts = {"sender": session.caller, "address": session.address, "bytes": landed.size, "sha256": landed.sha256}
-        log.info(
-            "%s at %s: received%s, %d bytes, sha256 %s",
-            session.caller,
-            session.address,
-            self._named(uid),
-            landed.size,
-            landed.sha256,
-            extra={"facts": facts},
-        )
+        who = {"sender": session.caller, "address": session.address}
+        what = {"bytes": landed.size, "sha256": landed.sha256}
+        text = f"received{self._named(uid)}, {landed.size} bytes, sha256 {landed.sha256}"
+        log.info("%s at %s: %s", *who.values(), text, extra={"facts": who | what})
         return _SUCCESS
 
-    def _refused(self, session: Session, uid: str, status: int, reason: Reason, detail: str) -> Dataset:
+    def _refused(self, session: Session, uid: str, error: Exception) -> Dataset:
+        reason, status = next((reason, status) for kind, reason, status in _REFUSALS if isinstance(error, kind))
+        detail = "a defect in this program"
+        if isinstance(error, OSError):
+            detail = f"it cannot be written to the inbox: {error.strerror or error}; see who may write there"
+        elif isinstance(error, FractureWatchError):
+            detail = error.detail
         text = "%s at %s: refused%s with status %04X: %s"
-        log.error(text, session.caller, session.address, self._named(uid), status, detail)
+        defect = None if isinstance(error, OSError | FractureWatchError) else error
+        log.error(text, session.caller, session.address, self._named(uid), status, detail, exc_info=defect)
         self._tally.refused(reason)
         answer = Dataset()
         answer.Status, answer.ErrorComment = status, _COMMENTS[reason]

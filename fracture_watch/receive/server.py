@@ -119,8 +119,9 @@ class Server(AssociationServer):
     def _end(self, session: Session) -> None:
         session.storing.discard()
         if session.admitted:
-            text = "%s at %s: association ended: %d objects, %.1f MB"
-            log.info(text, session.caller, session.address, session.objects, session.size / 1e6)
+            how = "ended" if session.assoc.is_released else "broke off"
+            text = "%s at %s: association %s: %d objects, %.1f MB"
+            log.info(text, session.caller, session.address, how, session.objects, session.size / 1e6)
         elif not session.rejected:
             log.info("%s: a connection that came to no association", session.address)
             self.tally.refused(Reason.PROTOCOL)

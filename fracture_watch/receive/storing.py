@@ -66,8 +66,9 @@ class BoundedSocket(AssociationSocket):
             If that is more than a PDU may have, or does not come in time. pynetdicom then ends the connection.
         """
         if nr_bytes > _LARGEST_PDU:
+            log.warning("%s: connection closed: a PDU of %d bytes", self.assoc.requestor.address, nr_bytes)
             self._shutdown_socket()  # else it would be open until the association is given up
-            raise ConnectionError(f"a PDU of {nr_bytes:,} bytes")
+            raise ConnectionError("the PDU is too large")
         content = bytearray(nr_bytes)
         view, count, end = memoryview(content), 0, time.monotonic() + self._seconds
         while self.socket is not None and count < nr_bytes:
