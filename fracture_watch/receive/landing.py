@@ -18,7 +18,7 @@ from fracture_watch.intake.moving import names
 
 _BUFFER = 1 << 20
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT, errno.ESTALE)
-_ATTEMPTS = 20  # the watcher may remove a folder that it emptied just when the next object is put there
+_ATTEMPTS = 100  # the watcher may remove a folder that it emptied just when the next object is put there
 _DIGITS = 12  # 48 bits of the digest tell objects of one UID apart
 
 

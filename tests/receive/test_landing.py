@@ -82,7 +82,7 @@ def test_a_watcher_that_removes_emptied_folders_all_the_time_costs_nothing(tmp_p
     place, stop, taken = landing(tmp_path / "inbox"), threading.Event(), []
 
     def watch():
-        while not stop.wait(0.001):
+        while not stop.wait(0.005):
             for path in (tmp_path / "inbox").rglob("*.dcm"):
                 taken.append(path.read_bytes())
                 path.unlink()
