@@ -2,6 +2,14 @@
 
 from fracture_watch.assembly.deliveries import delivering, destination_of, subscriptions
 from fracture_watch.assembly.model import Runtime, check_model, cores, limits, load_model, runtime
+from fracture_watch.assembly.receiving import (
+    door,
+    received_if_wanted,
+    receiver_lock,
+    receiving,
+    receiving_folder,
+    try_receiving,
+)
 from fracture_watch.assembly.storage import (
     claimed,
     database_path,
@@ -26,6 +34,7 @@ __all__ = [
     "database_path",
     "delivering",
     "destination_of",
+    "door",
     "filing",
     "inbox",
     "inbox_lock",
@@ -37,10 +46,15 @@ __all__ = [
     "places",
     "polling_reason",
     "privacy",
+    "received_if_wanted",
+    "receiver_lock",
+    "receiving",
+    "receiving_folder",
     "recorded_as",
     "runtime",
     "service",
     "subscriptions",
     "tree",
+    "try_receiving",
     "website",
 ]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from fracture_watch.daemon import Daemon, DaemonStatus
     from fracture_watch.delivery.metrics import Metrics
+    from fracture_watch.receive.door import Look
     from fracture_watch.records import SourceFile
     from fracture_watch.service import Service
     from fracture_watch.timeline import Inbox
@@ -101,7 +102,13 @@ def polling_reason(settings: Settings) -> str | None:
     return f"it lies on {kind}, which sends no events" if kind else None
 
 
-def website(settings: Settings, running: Runtime, database: Database, watcher: "Daemon | None") -> "Flask":
+def website(
+    settings: Settings,
+    running: Runtime,
+    database: Database,
+    watcher: "Daemon | None",
+    receiver: "Look | None" = None,
+) -> "Flask":
     """The HTTP service."""
     from fracture_watch.model.heatmap import DataUrl, Illustrator
     from fracture_watch.results.trail import quarantined, trail
@@ -128,6 +135,7 @@ def website(settings: Settings, running: Runtime, database: Database, watcher: "
         threshold=card.threshold.value,
         inbox=settings.inbox.path,
         card=card,
+        receiver=receiver or (lambda: None),
         history=lambda wanted: timeline(trail(database, wanted), wanted, inbox(settings)),
         retry=lambda ids: list(put_back(database, filing(settings), quarantined(database, quarantine, list(ids)))),
         patient=privacy(settings).patient,

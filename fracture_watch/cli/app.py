@@ -14,6 +14,7 @@ app = typer.Typer(
 app.command()(serving.run)
 app.command()(serving.watch)
 app.command()(serving.serve)
+app.command()(serving.receive)
 app.command()(files.scan)
 app.command()(files.predict)
 app.command()(files.render)

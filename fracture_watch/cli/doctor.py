@@ -34,7 +34,7 @@ def doctor(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     settings = load_settings(config)
     checks = [
         check
-        for look in (_codecs, _model, _database, _folders, _daemon, _workers, _webhooks)
+        for look in (_codecs, _model, _database, _folders, _daemon, _workers, _webhooks, _receiver)
         for check in look(settings)
     ]
     if as_json:
@@ -148,6 +148,28 @@ def _webhooks(settings: "Settings") -> Iterator[Check]:
     for name, state in lost.items():
         detail = f"{state.given_up} deliveries were given up, the first of {state.since[:19]}Z: {state.last_error}"
         yield Check("webhook", f"{name} (given up)", True, detail)
+
+
+def _receiver(settings: "Settings") -> Iterator[Check]:
+    """Whether DICOM objects can be received, and whose."""
+    chosen = settings.dicom.receive
+    if chosen is None:
+        yield Check("dicom", "dicom.receive", True, "off: nothing is received by DICOM")
+        return
+
+    def listens() -> str:
+        from fracture_watch import assembly
+        from fracture_watch.intake.claim import holder
+
+        peers = assembly.door(chosen).peers
+        who = ", ".join(f"{peer.ae_title} at {peer.network}" for peer in peers) or "anybody on this machine"
+        where = f"{chosen.ae_title} on {chosen.host}:{chosen.port} from {who}"
+        running = holder(assembly.receiver_lock(settings))
+        if not running:
+            assembly.try_receiving(settings)
+        return f"{where}; {f'received by {running}' if running else 'the port is free'}"
+
+    yield _tried("dicom", "dicom.receive", listens)
 
 
 def _waiting(state: "Standing | None") -> str:

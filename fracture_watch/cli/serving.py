@@ -37,6 +37,18 @@ def serve(config: Config = DEFAULT_CONFIG) -> None:
     _start(config, watching=False, serving=True)
 
 
+def receive(config: Config = DEFAULT_CONFIG) -> None:
+    """Start the DICOM receiver alone, which puts objects into the inbox."""
+    settings = settings_from(config)
+    stop = _stop_on_signals()
+    from fracture_watch import assembly
+    from fracture_watch.delivery.metrics import Metrics
+
+    with assembly.receiving(settings, Metrics()):
+        stop.wait()
+    log.info("stopped")
+
+
 def _start(config: Path, *, watching: bool, serving: bool) -> None:
     settings = settings_from(config)
     stop = _stop_on_signals()
@@ -50,11 +62,14 @@ def _start(config: Path, *, watching: bool, serving: bool) -> None:
         ):
             database.check()
             watcher = assembly.daemon(settings, running, database) if watching else None
-            app = assembly.website(settings, running, database, watcher) if serving else None
             # Whoever watches delivers: the inbox's lock keeps a second one from sending everything twice.
             sending = assembly.delivering(settings, running.metrics, stop) if watching else nullcontext()
-            with sending, _served(app, settings):
-                _work(settings, running, watcher, stop)
+            # Only the whole program receives, so that one file of settings does for `receive` beside `watch`.
+            received = assembly.received_if_wanted(settings, running.metrics) if watching and serving else nullcontext()
+            with sending, received as receiver:
+                app = assembly.website(settings, running, database, watcher, receiver) if serving else None
+                with _served(app, settings):
+                    _work(settings, running, watcher, stop)
     log.info("stopped")
 
 

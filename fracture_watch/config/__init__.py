@@ -9,11 +9,20 @@ import yaml
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 
 from fracture_watch.config.base import Bool, ConfigPath, Float, Int, Section, from_folder
+from fracture_watch.config.dicom import DicomSettings, ReceiveSettings
 from fracture_watch.config.webhooks import HookSettings, WebhookSettings
 from fracture_watch.errors import InvalidSettings
 from fracture_watch.records import LOOPBACK
 
-__all__ = ["HookSettings", "LoggingSettings", "Settings", "WebhookSettings", "load_settings", "origins"]
+__all__ = [
+    "HookSettings",
+    "LoggingSettings",
+    "ReceiveSettings",
+    "Settings",
+    "WebhookSettings",
+    "load_settings",
+    "origins",
+]
 
 _PREFIX = "FRACTURE_WATCH__"
 _CONFIDENTIAL = {"webhooks", "token", "salt"}  # whose values no message quotes
@@ -154,6 +163,7 @@ class Settings(Section):
     database: DatabaseSettings = DatabaseSettings.model_construct()
     web: WebSettings = WebSettings.model_construct()
     webhooks: WebhookSettings = WebhookSettings.model_construct()
+    dicom: DicomSettings = DicomSettings.model_construct()
     privacy: PrivacySettings = PrivacySettings.model_construct()
     logging: LoggingSettings = LoggingSettings.model_construct()
 

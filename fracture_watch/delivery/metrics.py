@@ -48,6 +48,19 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._received = Counter(
+            "fracture_watch_dicom_received", "Objects that were received by DICOM.", registry=self.registry
+        )
+        self._received_bytes = Counter(
+            "fracture_watch_dicom_received_bytes", "Bytes of these objects.", registry=self.registry
+        )
+        self._refused = Counter(
+            "fracture_watch_dicom_refused",
+            "Connections, associations and objects that were refused.",
+            ["reason"],
+            registry=self.registry,
+        )
+
     def count(self, outcome: Outcome) -> None:
         """A file's outcome was recorded."""
         self._files.labels(str(outcome.status), getattr(outcome, "code", "")).inc()
@@ -73,6 +86,19 @@ class Metrics:
     def not_delivered(self, destination: str) -> None:
         """An attempt to deliver was in vain."""
         self._not_delivered.labels(destination).inc()
+
+    def received(self, size: int) -> None:
+        """An object of so many bytes came by DICOM."""
+        self._received.inc()
+        self._received_bytes.inc(size)
+
+    def refuse_for(self, reason: str) -> None:
+        """Count from nought, too."""
+        self._refused.labels(reason)
+
+    def refused(self, reason: str) -> None:
+        """Something that came by DICOM was not let in."""
+        self._refused.labels(reason).inc()
 
     def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
         """A value that is read whenever somebody asks."""

@@ -83,6 +83,13 @@ _VERSIONS: dict[Decode, Callable[[], str]] = {
     _htj2k: imagecodecs.htj2k_version,
     _rle: imagecodecs.dicomrle_version,
 }
+UNCOMPRESSED = (
+    uid.ExplicitVRLittleEndian,
+    uid.ImplicitVRLittleEndian,
+    uid.DeflatedExplicitVRLittleEndian,
+    uid.ExplicitVRBigEndian,
+)
+SYNTAXES: tuple[uid.UID, ...] = (*UNCOMPRESSED, *_DECODE)  # every transfer syntax that is read here
 DECODER_DEPENDENCIES = dict.fromkeys(_DECODE, ("imagecodecs",))  # pydicom's plug-in interface
 
 

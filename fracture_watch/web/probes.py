@@ -25,6 +25,11 @@ def add_probes(blueprint: Blueprint, site: Site) -> None:
         if watcher is None:
             return jsonify({"ready": True, "watching": None})
         reasons = [watcher.paused] if watcher.paused else [] if watcher.running else ["the watcher is not running"]
+        receiver = site.receiver()
+        if receiver and receiver.refusing:
+            reasons.append(f"DICOM objects are refused: {receiver.refusing}")
+        elif receiver and not receiver.running:
+            reasons.append("the DICOM receiver is not running")
         body = {
             "ready": not reasons,
             "reasons": reasons,
@@ -32,6 +37,9 @@ def add_probes(blueprint: Blueprint, site: Site) -> None:
             "waiting": watcher.waiting,
             "oldest_seconds": round(watcher.oldest_seconds, 1),
         }
+        if receiver:
+            names = "ae_title", "address", "associations"
+            body["receiving"] = {name: getattr(receiver, name) for name in names}
         response = jsonify(body)
         if reasons:
             response.status_code = 503

@@ -10,11 +10,16 @@ from flask import Response, jsonify
 from fracture_watch.daemon import DaemonStatus
 from fracture_watch.model.card import Card
 from fracture_watch.pipeline import Draw, Pipeline
+from fracture_watch.receive.door import Look
 from fracture_watch.records import ModelFacts
 from fracture_watch.results.database import Database
 from fracture_watch.service import PutBack
 from fracture_watch.timeline import Step
 from fracture_watch.viewing import Viewer
+
+
+def _nobody() -> None:
+    return None
 
 
 def _nothing(_wanted: object) -> list[Any]:
@@ -27,6 +32,7 @@ class Site:
 
     ``model`` is the one in force, *fractured* at or over ``threshold``; ``history`` tells what happened to a result,
     ``retry`` puts results' files back from quarantine into the inbox.
+    ``receiver`` tells of what receives DICOM objects, where something does.
     ``patient`` tells what rows hold for a PatientID that somebody asks for.
     """
 
@@ -41,6 +47,7 @@ class Site:
     inbox: Path
     patient: Callable[[str | None], str | None]
     card: Card | None = None
+    receiver: Look = _nobody
     history: Callable[[str], list[Step]] = _nothing
     retry: Callable[[Iterable[int]], list[PutBack]] = _nothing
 

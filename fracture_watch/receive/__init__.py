@@ -1,0 +1,1 @@
+"""DICOM objects from the network into the inbox: door -> storing -> landing, put together by receiver."""
