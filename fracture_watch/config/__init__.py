@@ -9,11 +9,22 @@ import yaml
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 
 from fracture_watch.config.base import Bool, ConfigPath, Float, Int, Section, from_folder
+from fracture_watch.config.destinations import DestinationSettings
+from fracture_watch.config.dicom import DicomSettings
 from fracture_watch.config.webhooks import HookSettings, WebhookSettings
 from fracture_watch.errors import InvalidSettings
 from fracture_watch.records import LOOPBACK
 
-__all__ = ["HookSettings", "LoggingSettings", "Settings", "WebhookSettings", "load_settings", "origins"]
+__all__ = [
+    "DestinationSettings",
+    "DicomSettings",
+    "HookSettings",
+    "LoggingSettings",
+    "Settings",
+    "WebhookSettings",
+    "load_settings",
+    "origins",
+]
 
 _PREFIX = "FRACTURE_WATCH__"
 _CONFIDENTIAL = {"webhooks", "token", "salt"}  # whose values no message quotes
@@ -154,6 +165,7 @@ class Settings(Section):
     database: DatabaseSettings = DatabaseSettings.model_construct()
     web: WebSettings = WebSettings.model_construct()
     webhooks: WebhookSettings = WebhookSettings.model_construct()
+    dicom: DicomSettings = DicomSettings.model_construct()
     privacy: PrivacySettings = PrivacySettings.model_construct()
     logging: LoggingSettings = LoggingSettings.model_construct()
 
@@ -165,10 +177,20 @@ class Settings(Section):
             "filing.quarantine_dir": self.filing.quarantine_dir,
             "filing.artefacts_dir": self.filing.artefacts_dir,
             "database.url": self.database.path,
-        }
+        } | {f"dicom.destinations, {d.name}": d.folder for d in self.dicom.destinations if d.folder}
         for key, folder in folders.items():
             if folder.is_relative_to(self.inbox.path):
                 raise ValueError(f"{key} ({folder}) lies inside inbox.path ({self.inbox.path}); put it elsewhere")
+        return self
+
+    @model_validator(mode="after")
+    def _nobody_unnamed(self) -> Self:
+        """An object without its patient and study belongs to nothing in an archive; with them, it names somebody."""
+        if self.dicom.destinations and self.privacy.identifiers != "keep":
+            raise ValueError(
+                "dicom.destinations want privacy.identifiers: keep. An archive files an object by its patient and "
+                f"study, which {self.privacy.identifiers} withholds; take out the destinations, or keep identifiers"
+            )
         return self
 
 
