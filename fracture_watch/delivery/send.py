@@ -96,7 +96,10 @@ class Archive:
             return _GONE
         dataset = dcmread(io.BytesIO(content))
         attempt = _Attempt(self._seconds)
-        association = self._associated(dataset, attempt)
+        try:
+            association = self._associated(dataset, attempt)
+        except OSError:  # pynetdicom looks the name up before it begins
+            return f"the host name {self._node.host} is not known: is it spelled right?"
         if not association.is_established:
             return self._why(association, attempt)
         try:
