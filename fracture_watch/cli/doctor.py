@@ -155,9 +155,8 @@ def _destinations(settings: "Settings") -> Iterator[Check]:
         state, place = waits.get(name), destination.folder
         missing = bool(place and not place.is_dir())
         node = f"{destination.ae_title} at {destination.host}:{destination.port}"
-        told = (
-            f"{' and '.join(destination.objects)} to {place or node}, {' or '.join(destination.predictions) or 'all'}"
-        )
+        which = " or ".join(destination.predictions) or "any answer"
+        told = f"{' and '.join(destination.objects)} to {place or node}, {which}"
         gone = "; the folder is not there: mount it, or make it" if missing else ""
         yield Check("dicom", name, not (missing or (state and state.failing)), f"{told}{_waiting(state)}{gone}")
 
@@ -170,18 +169,20 @@ def _undeliverable(settings: "Settings") -> Iterator[Check]:
     known |= {assembly.name_of(destination) for destination in settings.dicom.destinations}
     waits, lost = _undelivered(settings)
     for name in sorted(set(waits) - known):
-        kind, where = _kind_of(name)
+        kind, what, where = _kind_of(name)
         days = settings.webhooks.give_up_days if kind == "webhook" else settings.dicom.give_up_days
-        advice = f"nothing of that name is in {where}; put it back, or they are given up at a start after {days:g} days"
+        advice = f"no such {what} is in {where}; put it back, or they are given up at a start after {days:g} days"
         yield Check(kind, name, False, f"{waits[name].waiting} deliveries wait, and {advice}")
     for name, state in lost.items():
         detail = f"{state.given_up} deliveries were given up, the first of {state.since[:19]}Z: {state.last_error}"
         yield Check(_kind_of(name)[0], f"{name} (given up)", True, detail)
 
 
-def _kind_of(name: str) -> tuple[str, str]:
-    """What a destination is, and which setting lists those."""
-    return ("dicom", "dicom.destinations") if name.startswith("dicom:") else ("webhook", "webhooks.hooks")
+def _kind_of(name: str) -> tuple[str, str, str]:
+    """The part that a destination belongs to, what it is called, and which setting lists those."""
+    if name.startswith("dicom:"):
+        return "dicom", "destination", "dicom.destinations"
+    return "webhook", "hook", "webhooks.hooks"
 
 
 def _waiting(state: "Standing | None") -> str:

@@ -81,7 +81,7 @@ def test_the_report_says_what_was_found_by_what_and_in_which_image(tmp_path):
         "UNVERIFIED", "COMPLETE", "PRELIMINARY",
     )  # fmt: skip
     assert child(made, "Comment").TextValue == DISCLAIMER
-    assert child(made, "Device Observer UID").UID == made.DeviceUID
+    assert made.DeviceUID == child(made, "Device Observer UID").UID
     group = child(child(made, "Imaging Measurements"), "Measurement Group")
     assert child(group, "Finding").ConceptCodeSequence[0].CodeValue == "125605004"
     answer = child(group, "Fracture of bone").ConceptCodeSequence[0]

@@ -28,7 +28,7 @@ def test_it_is_the_same_patient_study_and_image():
     [
         ("ISO_IR 100", "Müller^Jörg"),
         ("ISO_IR 126", "Διονυσιος"),
-        ("ISO_IR 144", "Люкceмбypг"),
+        ("ISO_IR 144", "Люкceмбypг"),  # noqa: RUF001
         ("ISO_IR 192", "Wang^XiaoDong=王^小东"),
         (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
         (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
