@@ -1,7 +1,9 @@
 """Results as DICOM objects, from the inbox to a real PACS and back, with the page that describes them."""
 
+import os
 import re
 import shutil
+import signal
 import sqlite3
 import threading
 from contextlib import closing, contextmanager
@@ -12,6 +14,7 @@ import requests
 import yaml
 from pydicom import dcmread
 from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
+from pynetdicom import evt
 
 from fracture_watch import assembly
 from fracture_watch.cli import main
@@ -22,11 +25,13 @@ from fracture_watch.delivery.metrics import Metrics
 from fracture_watch.errors import InvalidSettings
 from fracture_watch.records import Kind, as_utc
 from tests.conftest import REPOSITORY, SHARED, png, write_config
-from tests.delivery.objects import PIXELS, read, verdict
-from tests.delivery.test_dicom_objects import child
+from tests.delivery.objects import PIXELS, finding, read, source, verdict
+from tests.delivery.test_dicom_objects import HAND, child
+from tests.delivery.test_send import provider
 from tests.dicoms import dicom
 from tests.orthanc import free_port, orthanc
 from tests.test_daemon import built, drop, files, rows, until, working
+from tests.test_end_to_end import Process
 
 PAGE = (REPOSITORY / "docs" / "dicom-results.md").read_text(encoding="utf-8")
 OUTBOX = "SELECT kind, destination, delivered_at IS NOT NULL, attempts, last_error FROM outbox ORDER BY id"
@@ -134,6 +139,41 @@ def test_sent_again_it_is_still_one_object(tmp_path, weights, runtime, pacs):
     found = requests.get(f"{pacs.dicomweb}/studies/{study}/instances", timeout=30).json()
     assert len(found) == 2
     assert {i["00080016"]["Value"][0] for i in found} == {Comprehensive3DSRStorage, SecondaryCaptureImageStorage}
+
+
+def test_a_daemon_that_is_killed_while_an_archive_stores_sends_it_again_and_loses_nothing(tmp_path, weights):
+    stored, started_ = [], []
+
+    def store(event):
+        stored.append(event.dataset)
+        if len(stored) == 1:
+            os.kill(started_[0].process.pid, signal.SIGKILL)
+        return 0x0000
+
+    contents = [dicom(PIXELS + number, seed=number) for number in range(3)]
+    with provider((evt.EVT_C_STORE, store)) as port:
+        write_config(tmp_path, weights, dicom={"destinations": [archive(port)]})
+        for number, content in enumerate(contents):
+            drop(tmp_path, f"{number}.dcm", content)
+        try:
+            started_.append(Process(tmp_path, "watch"))
+            started_[0].process.wait(60)
+            assert len(stored) == 1
+            started_.append(Process(tmp_path, "watch"))
+            done = "SELECT count(*) FROM outbox WHERE delivered_at IS NOT NULL"
+            started_[1].until(lambda: started_[1].rows(done) == [(6,)])
+            assert started_[1].stop() == 0, started_[1].said()
+        finally:
+            for process in started_:
+                process.kill()
+    assert len(rows(tmp_path, RESULT)) == 3
+    once = {dataset.SOPInstanceUID: dataset for dataset in stored}
+    assert len(once) == 6
+    assert len(stored) == 7
+    [again] = [d for d in stored[1:] if d.SOPInstanceUID == stored[0].SOPInstanceUID]
+    assert again == stored[0]
+    wanted = [(kind, r[1], r[2]) for r in rows(tmp_path, RESULT) for kind in (Kind.SR, Kind.SC)]
+    assert set(once) == {object_uid(*what) for what in wanted}
 
 
 def test_rules_say_which_objects_of_which_predictions_go_where(tmp_path, weights, runtime):
@@ -359,3 +399,34 @@ def test_hidden_identifiers_and_destinations_are_refused_at_the_start(tmp_path, 
     said = refused(tmp_path, weights, dicom=dicom, privacy={"identifiers": identifiers, "salt": "s" * 20})
     assert "dicom.destinations want privacy.identifiers: keep" in said
     assert "belong" in said or "files an object by its patient and study" in said
+
+
+def test_the_example_of_the_page_is_a_configuration(tmp_path, weights):
+    [example] = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    settings = load_settings(write_config(tmp_path, weights, **yaml.safe_load(example)), {})
+    assert [assembly.name_of(d) for d in settings.dicom.destinations] == ["dicom:pacs", "dicom:research"]
+
+
+def test_the_page_names_every_content_item_with_its_code_and_no_other():
+    content, evidence = source(AnatomicRegionSequence=[HAND])
+    made = read(sr.report(finding(content), evidence))
+    present = read(sr.report(finding(content, probability=0.01), evidence))
+    written = set(re.findall(r"\b(\w+), (?:DCM|SCT|99FWATCH)\b", _numbers(PAGE)))
+    used = set(_codes(made)) | set(_codes(present))
+    # Named once for all: who observes, in which language, what contains, and what tracks.
+    aside = {"121005", "121007", "121049", "en-US", "126010", "126200", "112039", "112040", "260753009", "85562004"}
+    assert used - aside == written
+
+
+def _numbers(page):
+    """Ranges and lists of codes, spelled out."""
+    page = page.replace("121012 to 121016, DCM", ", ".join(f"{n}, DCM" for n in range(121012, 121017)))
+    return page.replace("111001, 111003, 111002, DCM", "111001, DCM, 111003, DCM, 111002, DCM")
+
+
+def _codes(container):
+    for keyword in ("ConceptNameCodeSequence", "ConceptCodeSequence"):
+        for code in container.get(keyword, ()):
+            yield code.CodeValue
+    for item in container.get("ContentSequence", ()):
+        yield from _codes(item)

@@ -38,7 +38,7 @@ CONTAINS = RelationshipTypeValues.CONTAINS
 SCHEME = "99FWATCH"  # ours, for what no standard has a code
 FRACTURE = CodedConcept("125605004", "SCT", "Fracture of bone")
 PROBABILITY = CodedConcept("probability", SCHEME, "Calibrated probability of fracture")
-THRESHOLD = CodedConcept("threshold", SCHEME, "Probability from which the label is fractured")
+THRESHOLD = CodedConcept("threshold", SCHEME, "Threshold of the probability")
 _SOURCE = CodedConcept("260753009", "SCT", "Source")
 _UNIT = CodedConcept("{0:1}", "UCUM", "range: 0:1")
 _LONGEST = 64  # characters of a text that a person is to read on one line
@@ -126,7 +126,7 @@ def _group(finding: Finding, source: Dataset) -> MeasurementsAndQualitativeEvalu
     frames = [prediction.frame + 1] if source.NumberOfFrames > 1 else None
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
-            uid=finding.tracking_uid(), identifier=f"fracture in {source.SOPInstanceUID}"
+            uid=finding.tracking_uid(), identifier=f"fracture, image {source.InstanceNumber}"
         ),
         finding_type=FRACTURE,
         finding_sites=_sites(source),

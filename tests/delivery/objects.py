@@ -12,6 +12,7 @@ from fracture_watch.delivery.finding import Finding
 from fracture_watch.imaging.evidence import evidence
 from fracture_watch.imaging.limits import Limits
 from fracture_watch.records import Label, ModelFacts, Prediction
+from tests.conftest import needs
 from tests.dicoms import dicom
 
 MODEL = ModelFacts("tiny", "1.2.3", "0123456789abcdef")
@@ -46,6 +47,7 @@ def read(content: bytes):
 
 def verdict(content: bytes, folder: Path) -> tuple[list[str], list[str]]:
     """What dciodvfy finds: errors and warnings."""
+    needs("dciodvfy")
     path = folder / "judged.dcm"
     path.write_bytes(content)
     said = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False).stderr.splitlines()

@@ -79,7 +79,7 @@ def test_an_archive_gets_both_objects_as_they_were_built(shelf, built):
         assert dataset == kept
 
 
-@pytest.mark.parametrize("status", [0x0000, 0xB000, 0xB006, 0xB007, 0x0111])
+@pytest.mark.parametrize("status", [0x0000, 0xB000, 0xB006, 0xB007, 0x0107, 0x0116, 0x0111])
 def test_stored_is_stored_with_a_warning_and_if_it_was_there(shelf, built, status):
     with provider((evt.EVT_C_STORE, lambda _: status)) as port:
         assert Archive(node(port), shelf).send(built[Kind.SR]) is None
