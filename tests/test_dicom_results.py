@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import sqlite3
+import sys
 import threading
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -430,3 +431,14 @@ def _codes(container):
             yield code.CodeValue
     for item in container.get("ContentSequence", ()):
         yield from _codes(item)
+
+
+def test_missing_packages_are_named_before_anything_starts(tmp_path, weights, monkeypatch):
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    write_config(tmp_path, weights, dicom={"destinations": [{"name": "x", "folder": "out"}]})
+    settings, stop = load_settings(tmp_path / "config.yaml", {}), threading.Event()
+    with pytest.raises(InvalidSettings) as error, assembly.delivering(settings, Metrics(), stop):
+        pass
+    assert "dicom.destinations needs highdicom: pip install 'fracture-watch[pacs]'" in error.value.detail
+    with pytest.raises(InvalidSettings), assembly.exporting(settings, Kind.SR):
+        pass

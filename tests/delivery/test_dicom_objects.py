@@ -5,6 +5,8 @@ import subprocess
 import numpy as np
 import pytest
 from highdicom.sr import srread
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydicom import Dataset, uid
 
 from fracture_watch.delivery.finding import object_uid
@@ -229,3 +231,22 @@ def test_a_banner_fits_every_picture(shape, length):
     assert made.shape[1] == max(512, shape[1])
     assert (made[-shape[0] :] == 9).all(axis=2).sum() == shape[0] * shape[1]
     assert made[: -shape[0]].max() > 100
+
+
+ANY = st.text(st.characters(exclude_categories=["Cs"], max_codepoint=0xFFFF), max_size=70)
+ASCII = st.text(st.characters(max_codepoint=0x7F), max_size=70)
+NAMES = "PatientName PatientID StudyID StudyDescription AccessionNumber ReferringPhysicianName Manufacturer".split()
+CODED = "PatientBirthDate PatientSex PatientAge StudyDate StudyTime ImageLaterality BodyPartExamined".split()
+HEADERS = st.fixed_dictionaries({}, optional=dict.fromkeys(NAMES, ANY) | dict.fromkeys(CODED, ASCII))
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(HEADERS)
+def test_whatever_stands_in_the_header_the_objects_are_sound(tmp_path, values):
+    content, evidence = source(SpecificCharacterSet="ISO_IR 192", **values)
+    for made in both(content, evidence):
+        errors, _ = verdict(made, tmp_path)
+        # An identifier stays as it is, so that the archive knows whose it is.
+        assert [error for error in errors if "Patient ID" not in error] == []
+        assert read(made).PatientID == evidence.PatientID
