@@ -1,10 +1,12 @@
 """Results as DICOM objects, from the inbox to a real PACS and back, with the page that describes them."""
 
+import hashlib
 import os
 import re
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 import threading
 from contextlib import closing, contextmanager
@@ -23,6 +25,7 @@ from fracture_watch.config import load_settings
 from fracture_watch.delivery import sr
 from fracture_watch.delivery.finding import object_uid
 from fracture_watch.delivery.metrics import Metrics
+from fracture_watch.delivery.shelf import Shelf
 from fracture_watch.errors import InvalidSettings
 from fracture_watch.records import Kind, as_utc
 from tests.conftest import REPOSITORY, SHARED, png, write_config
@@ -177,6 +180,44 @@ def test_a_daemon_that_is_killed_while_an_archive_stores_sends_it_again_and_lose
     assert set(once) == {object_uid(*what) for what in wanted}
 
 
+@pytest.mark.slow
+def test_daemon_and_archive_are_killed_again_and_again_and_each_object_is_there_once(tmp_path, weights):
+    port, http, number = free_port(), free_port(), 16
+    with orthanc(tmp_path / "orthanc", dicom_port=port, http_port=http) as pacs:
+        pass  # it has written its configuration, with which it is started again
+
+    def archive_started():
+        return subprocess.Popen(["Orthanc", str(tmp_path / "orthanc" / "orthanc.json")], stderr=subprocess.DEVNULL)
+
+    write_config(tmp_path, weights, dicom={"destinations": [archive(port)]})
+    for n in range(number):
+        drop(tmp_path, f"{n}.dcm", dicom(PIXELS + n, seed=n))
+    store, daemon = archive_started(), Process(tmp_path, "watch")
+    delivered = "SELECT count(*) FROM outbox WHERE delivered_at IS NOT NULL"
+
+    def wait_for(running, count):
+        running.until(lambda: (running.rows(delivered) or [(0,)])[0][0] >= count, 180)
+
+    try:
+        for round_ in range(4):
+            wait_for(daemon, 2 * number * (round_ + 1) // 6)
+            store.kill()
+            store.wait()
+            if round_ % 2:
+                daemon.kill()
+                daemon = Process(tmp_path, "watch")
+            store = archive_started()
+        wait_for(daemon, 2 * number)
+        instances = [pacs.get(f"/instances/{i}/simplified-tags")["SOPInstanceUID"] for i in pacs.get("/instances")]
+    finally:
+        store.kill()
+        store.wait()
+        daemon.kill()
+    assert len(rows(tmp_path, RESULT)) == number
+    wanted = [object_uid(kind, r[1], r[2]) for r in rows(tmp_path, RESULT) for kind in (Kind.SR, Kind.SC)]
+    assert sorted(instances) == sorted(wanted)
+
+
 def test_rules_say_which_objects_of_which_predictions_go_where(tmp_path, weights, runtime):
     reports = folder(tmp_path / "reports", name="reports", objects=["sr"])
     never = folder(tmp_path / "other", name="other", predictions=["fractured"])
@@ -230,6 +271,23 @@ def test_a_dead_archive_holds_up_nothing_and_gets_everything_when_it_is_back(tmp
         with orthanc(tmp_path / "orthanc", dicom_port=port) as late:
             assert until(lambda: len(late.get("/instances")) == 8, 60), rows(tmp_path, OUTBOX)
         assert until(lambda: all(r[2] for r in rows(tmp_path, OUTBOX)), 20)
+
+
+def test_without_room_for_its_objects_nothing_is_recorded_and_intake_resumes_by_itself(tmp_path, weights, runtime):
+    content = dicom(PIXELS)
+    sha256, model = hashlib.sha256(content).hexdigest(), runtime.classifier.card.facts.id
+    path = Shelf(tmp_path / "artefacts").path(Kind.SR, sha256, model)
+    obstacle = path.with_name(f".{path.name}.part")  # root writes everywhere but there
+    obstacle.mkdir(parents=True)
+    with started(tmp_path, weights, runtime, folder(tmp_path / "out")) as (daemon, _):
+        drop(tmp_path, "a.dcm", content)
+        assert until(lambda: daemon.status.paused, 60)
+        assert daemon.status.paused.startswith(f"storage_unavailable: the DICOM object {path} cannot be written")
+        assert rows(tmp_path, RESULT) == []
+        obstacle.rmdir()
+        assert until(lambda: len(files(tmp_path / "out")) == 2, 60)
+        assert until(lambda: daemon.status.paused is None)
+    assert len(rows(tmp_path, RESULT)) == 1
 
 
 def test_originals_may_be_deleted_and_prune_takes_the_objects(tmp_path, weights, runtime, capsys, monkeypatch):

@@ -1,6 +1,7 @@
 """Where results go as DICOM objects: a folder, or an archive."""
 
 import re
+from collections import Counter
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -41,3 +42,13 @@ class DestinationSettings(Section):
         if self.folder is not None and node != (None, None, None):
             raise ValueError("name a folder or an archive, not both; two destinations can have both")
         return self
+
+
+def _told_apart(destinations: tuple[DestinationSettings, ...]) -> tuple[DestinationSettings, ...]:
+    for name, count in Counter(destination.name for destination in destinations).items():
+        if count > 1:
+            raise ValueError(f"{count} destinations are called {name}; give each a name of its own")
+    return destinations
+
+
+Destinations = Annotated[tuple[DestinationSettings, ...], AfterValidator(_told_apart)]
