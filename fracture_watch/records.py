@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Pixels: TypeAlias = "NDArray[np.uint8]"
 
 DISCLAIMER = "Research use only. Not a medical device."
+OWN_MODEL_NAME = "fracture_watch"  # ManufacturerModelName of the DICOM objects that this program writes
 DROPPED = "dropped:"  # begins the alias of a file whose path is not recorded in any form
 LOOPBACK = ("127.0.0.1", "::1", "localhost")  # names of this machine that no other one reaches
 
@@ -55,6 +56,11 @@ class Kind(StrEnum):
 
     RESULT = "result"  # what came of one file
     STUDY = "study"  # a study that no new file came to for a while
+    SR = "sr"  # a result as a DICOM structured report
+    SC = "sc"  # a result as a DICOM picture with its heat map
+
+
+OBJECTS = (Kind.SR, Kind.SC)  # kinds that are files, built when the result is recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,13 +233,19 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """The file has a prediction. ``heatmap`` says where its picture is (a path or a data URL)."""
+    """The file has a prediction.
+
+    ``heatmap`` says where its picture is (a path or a data URL), ``objects`` which DICOM objects were built of it and
+    ``at`` the time that these give for it; ``None``: when it is recorded.
+    """
 
     sha256: str
     facts: Facts
     prediction: Prediction
     notes: tuple[str, ...] = ()
     heatmap: str | None = None
+    objects: frozenset[Kind] = frozenset()
+    at: str | None = None
 
     status = Status.CLASSIFIED
 

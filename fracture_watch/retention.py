@@ -1,10 +1,11 @@
-"""What is old, or one patient's, is removed: files that were filed here, their pictures and slips, and their rows."""
+"""What is old, or one patient's, is removed: rows, the files that were filed here, and what was made of them."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fracture_watch.delivery.shelf import Shelf
 from fracture_watch.errors import StorageUnavailable
 from fracture_watch.intake.slips import slip_path
 from fracture_watch.results.database import Database
@@ -75,12 +76,14 @@ def _lies_elsewhere(row: Kept, places: Places) -> bool:
 
 
 def _files(row: Kept, places: Places, shared: set[Path | None]) -> list[Path]:
-    """The row's file, its slip and its picture, as far as they are there and ours."""
+    """The row's file, its slip, its picture and its DICOM objects, as far as they are there and ours."""
     found = []
     if row.filed_path and row.filed_path not in shared and _below(row.filed_path, places.ours):
         found += [row.filed_path, slip_path(row.filed_path)]
     if row.heatmap_path and _below(row.heatmap_path, (places.artefacts,)):
         found.append(row.heatmap_path)
+    if row.result:
+        found += Shelf(places.artefacts).all_of(*row.result)
     return [path for path in found if path.is_file() and not path.is_symlink()]
 
 

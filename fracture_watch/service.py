@@ -22,6 +22,8 @@ from fracture_watch.stages import Stages
 
 log = logging.getLogger(__name__)
 Destination: TypeAlias = Callable[[SourceFile, Outcome], Path | None]
+Entry: TypeAlias = tuple[SourceFile, Outcome, Path | None]
+Build: TypeAlias = Callable[[Sequence[Entry]], list[Entry]]
 PutOff: TypeAlias = Callable[[SourceFile, Outcome], bool]
 # Batches that are decoded and classified while the one before them is recorded and filed: one of each.
 AHEAD = 2
@@ -58,12 +60,15 @@ class Service:
     store : Store
     draw : function
         Makes the picture that explains a prediction.
+    build : function
+        Builds the DICOM objects of what is about to be recorded, and says in it which there are.
     """
 
-    def __init__(self, engine: Engine, store: Store, draw: Draw = no_picture) -> None:
+    def __init__(self, engine: Engine, store: Store, draw: Draw = no_picture, build: Build | None = None) -> None:
         self._engine = engine
         self._store = store
         self._draw = draw
+        self._build = build
 
     def process(
         self, batches: Iterable[Sequence[SourceFile]], destination: Destination, put_off: PutOff = never
@@ -112,6 +117,9 @@ class Service:
             for source, outcome in zip(work.news, work.outcomes.result(), strict=True)
             if not _is_gone(source, outcome) and not _has_changed(source, outcome) and not put_off(source, outcome)
         ]
+        if self._build:
+            with work.stages.measure("build"):
+                entries = self._build(entries)
         with work.stages.measure("record"):
             recorded = self._store.record(entries) if entries else []
         return Done(work.batch, recorded, work.stages)

@@ -61,7 +61,8 @@ def _of_file(row: Any) -> Iterator[Step]:
 
 def _of_delivery(row: Any) -> Step:
     """That somebody was told, or when that is tried again; ``doctor`` says more of the destination."""
-    what = f"study {row['study_uid']}" if row["kind"] == Kind.STUDY else f"result {row['file_id']}"
+    named = {Kind.STUDY: f"study {row['study_uid']}", Kind.RESULT: f"result {row['file_id']}"}
+    what = named.get(row["kind"]) or f"{row['kind'].upper()} of result {row['file_id']}"
     told = f"{what} to {row['destination']} ({row['delivery_id']})"
     why = f"; attempt {row['attempts']} was in vain: {row['last_error']}" if row["last_error"] else ""
     if row["delivered_at"]:

@@ -50,7 +50,17 @@ def test_every_option_in_the_readme_exists():
     known = {option for command in _leaves(root) for parameter in command.params for option in parameter.opts}
     written = set(re.findall(r"`(--[a-z-]+)", section("Commands")))
     assert written <= known
-    assert known - written <= {"--help"} | {"paths", "files", "file", "output", "source", "csv_file", "ids", "wanted"}
+    assert known - written <= {"--help"} | {
+        "paths",
+        "files",
+        "file",
+        "output",
+        "source",
+        "csv_file",
+        "ids",
+        "kind",
+        "wanted",
+    }
 
 
 def _leaves(command):

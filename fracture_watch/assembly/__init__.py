@@ -1,6 +1,7 @@
 """The only room that names concrete classes: Settings -> running parts."""
 
 from fracture_watch.assembly.deliveries import delivering, destination_of, subscriptions
+from fracture_watch.assembly.destinations import exporting, name_of, shelf
 from fracture_watch.assembly.model import Runtime, check_model, cores, limits, load_model, runtime
 from fracture_watch.assembly.receiving import (
     door,
@@ -35,12 +36,14 @@ __all__ = [
     "delivering",
     "destination_of",
     "door",
+    "exporting",
     "filing",
     "inbox",
     "inbox_lock",
     "limits",
     "load_model",
     "lock_of",
+    "name_of",
     "open_database",
     "outdated",
     "places",
@@ -53,6 +56,7 @@ __all__ = [
     "recorded_as",
     "runtime",
     "service",
+    "shelf",
     "subscriptions",
     "tree",
     "try_receiving",

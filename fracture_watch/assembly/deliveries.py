@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from fracture_watch.assembly.destinations import object_channels, object_subscriptions
 from fracture_watch.assembly.storage import open_database
 from fracture_watch.config import HookSettings, Settings
 from fracture_watch.errors import DatabaseUnavailable
@@ -16,7 +17,7 @@ from fracture_watch.results.outbox import Outbox, Standing, Subscription
 
 if TYPE_CHECKING:
     from fracture_watch.delivery.metrics import Metrics
-    from fracture_watch.delivery.outbox import Sender
+    from fracture_watch.delivery.outbox import Channel, Sender
 
 log = logging.getLogger(__name__)
 _JOIN_SECONDS = 5.0  # for what is under way; what is not noted by then is sent again
@@ -30,10 +31,11 @@ def destination_of(hook: HookSettings) -> str:
 def subscriptions(settings: Settings) -> tuple[Subscription, ...]:
     """Who is to be told of results."""
     quiet = settings.webhooks.study_quiet_seconds
-    return tuple(
+    hooks = tuple(
         Subscription(destination_of(hook), frozenset(map(Kind, hook.events)), frozenset(hook.predictions), quiet)
         for hook in settings.webhooks.hooks
     )
+    return hooks + object_subscriptions(settings)
 
 
 @contextmanager
@@ -60,23 +62,31 @@ def delivering(settings: Settings, metrics: "Metrics", stop: threading.Event) ->
 
 
 def _senders(settings: Settings, outbox: Outbox, metrics: "Metrics") -> "dict[str, Sender]":
-    from fracture_watch import __version__
     from fracture_watch.delivery.outbox import Patience, Sender
+
+    channels = (
+        (settings.webhooks.give_up_days, _hook_channels(settings)),
+        (settings.dicom.give_up_days, object_channels(settings)),
+    )
+    return {
+        name: Sender(name, outbox, channel, Patience(give_up=days * 86_400), metrics)
+        for days, group in channels
+        for name, channel in group.items()
+    }
+
+
+def _hook_channels(settings: Settings) -> "dict[str, Channel]":
+    from fracture_watch import __version__
     from fracture_watch.delivery.webhook import Webhook
 
-    chosen = settings.webhooks
-    patience = Patience(give_up=chosen.give_up_days * 86_400)
-    senders = {}
-    for hook in chosen.hooks:
-        name = destination_of(hook)
-        channel = Webhook(hook.url, chosen.secret_of(hook), f"fracture-watch/{__version__}")
-        senders[name] = Sender(name, outbox, channel, patience, metrics)
-    return senders
+    chosen, agent = settings.webhooks, f"fracture-watch/{__version__}"
+    return {destination_of(hook): Webhook(hook.url, chosen.secret_of(hook), agent) for hook in chosen.hooks}
 
 
 def _forget_orphans(settings: Settings, outbox: Outbox, configured: Collection[str]) -> None:
-    """What waits for a hook that is gone from the settings waits as long as for one that is down."""
-    oldest = datetime.now(UTC) - timedelta(days=settings.webhooks.give_up_days)
+    """What waits for somebody who is gone from the settings waits as long as for one who is down."""
+    days = max(settings.webhooks.give_up_days, settings.dicom.give_up_days)
+    oldest = datetime.now(UTC) - timedelta(days=days)
     count = 0
     with suppress(DatabaseUnavailable):  # the next start does it
         count = outbox.forget_orphans(configured, as_utc(oldest))

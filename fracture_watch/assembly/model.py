@@ -19,6 +19,8 @@ from fracture_watch.viewing import Viewer
 
 if TYPE_CHECKING:
     from fracture_watch.delivery.metrics import Metrics
+    from fracture_watch.imaging.workers import WorkerPool
+    from fracture_watch.model.card import Card
     from fracture_watch.model.classifier import Classifier
 
 log = logging.getLogger(__name__)
@@ -31,10 +33,11 @@ class Runtime:
     """A loaded model and its decoding workers.
 
     ``adhoc`` and ``viewer`` are for those who wait for an answer: they share workers of their own, and go ahead of a
-    backlog.
+    backlog. ``workers`` are the pipeline's.
     """
 
     classifier: "Classifier"
+    workers: "WorkerPool"
     pipeline: Pipeline
     adhoc: Pipeline
     viewer: Viewer
@@ -51,25 +54,31 @@ def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]
         If the weights or their card do not load.
     """
     from fracture_watch.delivery.metrics import Metrics
-    from fracture_watch.imaging.workers import Plan, WorkerPool
     from fracture_watch.model.classifier import Urgent
-    from fracture_watch.model.preprocess import Small
 
     # Decoding workers and torch share the cores: threads that spin while they wait would slow both many times over.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory(_KEPT)
-    imaging, classifier = settings.imaging, load_model(settings)
-    plan = Plan(Small(classifier.card.preprocessor), limits(settings), _scope(settings))
+    classifier = load_model(settings)
     # torch is the reference; a result that something else computed says so.
     notes = () if settings.model.runtime == "torch" else (f"runtime {settings.model.runtime}",)
-    count = workers or imaging.workers or cores()
-    bounds = imaging.timeout_seconds, imaging.memory_mb
+    count = workers or settings.imaging.workers or cores()
+    card = classifier.card
     # Workers start with their first file, so the second pool costs nothing until somebody asks.
-    with closing(WorkerPool(plan, count, *bounds)) as decoder, closing(WorkerPool(plan, _ADHOC, *bounds)) as adhoc:
+    with closing(decoders(settings, card, count)) as decoder, closing(decoders(settings, card, _ADHOC)) as adhoc:
         guarded, urgent = _guarded(adhoc, settings), Urgent(classifier)
         pipeline = Pipeline(_guarded(decoder, settings), classifier, notes)
-        viewer = Viewer(guarded, urgent, classifier.card.preprocessor)
-        yield Runtime(classifier, pipeline, Pipeline(guarded, urgent, notes), viewer, Metrics())
+        viewer = Viewer(guarded, urgent, card.preprocessor)
+        yield Runtime(classifier, decoder, pipeline, Pipeline(guarded, urgent, notes), viewer, Metrics())
+
+
+def decoders(settings: Settings, card: "Card", count: int) -> "WorkerPool":
+    """Processes that decode for a model, to be closed."""
+    from fracture_watch.imaging.workers import Plan, WorkerPool
+    from fracture_watch.model.preprocess import Small
+
+    imaging, plan = settings.imaging, Plan(Small(card.preprocessor), limits(settings), _scope(settings))
+    return WorkerPool(plan, count, imaging.timeout_seconds, imaging.memory_mb)
 
 
 def _guarded(decoder: Workers, settings: Settings) -> Workers:
@@ -96,6 +105,19 @@ def load_model(settings: Settings) -> "Classifier":
         runtime=model.runtime,
         one_view=model.views == "whole",
     )
+
+
+def card_in_force(settings: Settings) -> "Card":
+    """The card of that classifier, without its network.
+
+    Raises
+    ------
+    InvalidModel
+    """
+    from fracture_watch.model.card import Card
+
+    model = settings.model
+    return Card.load(model.weights).in_force(model.threshold, model.views == "whole")
 
 
 def check_model(classifier: "Classifier") -> None:

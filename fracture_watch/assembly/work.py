@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fracture_watch.assembly.deliveries import subscriptions
+from fracture_watch.assembly.destinations import workshop
 from fracture_watch.assembly.model import Runtime
 from fracture_watch.assembly.storage import filing, inbox_lock, make_folder, privacy, tree
 from fracture_watch.config import Settings
@@ -40,7 +41,7 @@ def service(settings: Settings, running: Runtime, database: Database) -> "Servic
     card = running.classifier.card
     gallery = Gallery(Illustrator(card.preprocessor, settings.model.heatmaps), settings.filing.artefacts_dir)
     store = Store(database, card.facts, subscriptions(settings))
-    return Service(LocalEngine(running.pipeline), store, gallery)
+    return Service(LocalEngine(running.pipeline), store, gallery, workshop(settings, running))
 
 
 def outdated(settings: Settings, running: Runtime, database: Database) -> "Iterator[SourceFile]":

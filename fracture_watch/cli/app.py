@@ -2,7 +2,7 @@
 
 import typer
 
-from fracture_watch.cli import doctor, files, model, query, serving, settings, upkeep
+from fracture_watch.cli import doctor, export, files, model, query, serving, settings, upkeep
 
 app = typer.Typer(
     help="Watch a folder of bone radiographs and classify each as fractured or not. "
@@ -19,6 +19,7 @@ app.command()(files.scan)
 app.command()(files.predict)
 app.command()(files.render)
 app.command()(query.results)
+app.command()(export.export)
 app.command()(upkeep.trace)
 app.command()(upkeep.retry)
 app.command()(upkeep.prune)

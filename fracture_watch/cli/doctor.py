@@ -34,7 +34,18 @@ def doctor(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     settings = load_settings(config)
     checks = [
         check
-        for look in (_codecs, _model, _database, _folders, _daemon, _workers, _webhooks, _receiver)
+        for look in (
+            _codecs,
+            _model,
+            _database,
+            _folders,
+            _daemon,
+            _workers,
+            _webhooks,
+            _receiver,
+            _destinations,
+            _undeliverable,
+        )
         for check in look(settings)
     ]
     if as_json:
@@ -133,7 +144,7 @@ def _webhooks(settings: "Settings") -> Iterator[Check]:
     from fracture_watch import assembly
 
     hooks = {assembly.destination_of(hook): hook for hook in settings.webhooks.hooks}
-    waits, lost = _undelivered(settings)
+    waits, _ = _undelivered(settings)
     if not hooks:
         yield Check("webhook", "webhooks.hooks", True, "nobody is told of results")
     for name, hook in hooks.items():
@@ -141,13 +152,48 @@ def _webhooks(settings: "Settings") -> Iterator[Check]:
         told = f"{' and '.join(hook.events)}, {' or '.join(hook.predictions) or 'whatever came of it'}"
         open_to_all = "" if hook.url.startswith("https:") else "; over http, which anybody on the way can read"
         yield Check("webhook", name, not (state and state.failing), f"told of {told}{_waiting(state)}{open_to_all}")
-    for name in sorted(set(waits) - set(hooks)):
-        days = settings.webhooks.give_up_days
-        advice = f"no such hook is in webhooks.hooks; put it back, or they are given up at a start after {days:g} days"
-        yield Check("webhook", name, False, f"{waits[name].waiting} deliveries wait, and {advice}")
+
+
+def _destinations(settings: "Settings") -> Iterator[Check]:
+    """Where DICOM objects go, and what did not get there; nothing is sent."""
+    from fracture_watch import assembly
+
+    waits, _ = _undelivered(settings)
+    if not settings.dicom.destinations:
+        yield Check("dicom", "dicom.destinations", True, "no DICOM objects are made")
+    for destination in settings.dicom.destinations:
+        name = assembly.name_of(destination)
+        state, place = waits.get(name), destination.folder
+        missing = bool(place and not place.is_dir())
+        node = f"{destination.ae_title} at {destination.host}:{destination.port}"
+        which = " or ".join(destination.predictions) or "any answer"
+        told = f"{' and '.join(destination.objects)} to {place or node}, {which}"
+        gone = "; the folder is not there: mount it, or make it" if missing else ""
+        yield Check("dicom", name, not (missing or (state and state.failing)), f"{told}{_waiting(state)}{gone}")
+
+
+def _undeliverable(settings: "Settings") -> Iterator[Check]:
+    """What waits for a destination that is not in the settings any more, and what was given up."""
+    from fracture_watch import assembly
+
+    known = {assembly.destination_of(hook) for hook in settings.webhooks.hooks}
+    known |= {assembly.name_of(destination) for destination in settings.dicom.destinations}
+    waits, lost = _undelivered(settings)
+    for name in sorted(set(waits) - known):
+        kind, what, where = _kind_of(name)
+        days = settings.webhooks.give_up_days if kind == "webhook" else settings.dicom.give_up_days
+        advice = f"no such {what} is in {where}; put it back, or they are given up at a start after {days:g} days"
+        yield Check(kind, name, False, f"{waits[name].waiting} deliveries wait, and {advice}")
     for name, state in lost.items():
         detail = f"{state.given_up} deliveries were given up, the first of {state.since[:19]}Z: {state.last_error}"
-        yield Check("webhook", f"{name} (given up)", True, detail)
+        yield Check(_kind_of(name)[0], f"{name} (given up)", True, detail)
+
+
+def _kind_of(name: str) -> tuple[str, str, str]:
+    """The part that a destination belongs to, what it is called, and which setting lists those."""
+    if name.startswith("dicom:"):
+        return "dicom", "destination", "dicom.destinations"
+    return "webhook", "hook", "webhooks.hooks"
 
 
 def _receiver(settings: "Settings") -> Iterator[Check]:

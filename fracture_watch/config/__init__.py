@@ -9,12 +9,16 @@ import yaml
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 
 from fracture_watch.config.base import Bool, ConfigPath, Float, Int, Section, from_folder
-from fracture_watch.config.dicom import DicomSettings, ReceiveSettings
+from fracture_watch.config.destinations import DestinationSettings
+from fracture_watch.config.dicom import DicomSettings
+from fracture_watch.config.receiving import ReceiveSettings
 from fracture_watch.config.webhooks import HookSettings, WebhookSettings
 from fracture_watch.errors import InvalidSettings
 from fracture_watch.records import LOOPBACK
 
 __all__ = [
+    "DestinationSettings",
+    "DicomSettings",
     "HookSettings",
     "LoggingSettings",
     "ReceiveSettings",
@@ -175,10 +179,20 @@ class Settings(Section):
             "filing.quarantine_dir": self.filing.quarantine_dir,
             "filing.artefacts_dir": self.filing.artefacts_dir,
             "database.url": self.database.path,
-        }
+        } | {f"dicom.destinations, {d.name}": d.folder for d in self.dicom.destinations if d.folder}
         for key, folder in folders.items():
             if folder.is_relative_to(self.inbox.path):
                 raise ValueError(f"{key} ({folder}) lies inside inbox.path ({self.inbox.path}); put it elsewhere")
+        return self
+
+    @model_validator(mode="after")
+    def _nobody_unnamed(self) -> Self:
+        """An object without its patient and study belongs to nothing in an archive; with them, it names somebody."""
+        if self.dicom.destinations and self.privacy.identifiers != "keep":
+            raise ValueError(
+                "dicom.destinations want privacy.identifiers: keep. An archive files an object by its patient and "
+                f"study, which {self.privacy.identifiers} withholds; take out the destinations, or keep identifiers"
+            )
         return self
 
 

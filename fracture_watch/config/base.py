@@ -13,10 +13,19 @@ def from_folder(path: Path, info: ValidationInfo) -> Path:
     return Path(os.path.normpath(folder / path.expanduser()))
 
 
+def _ae_title(title: str) -> str:
+    """PS3.5 6.2: up to 16 characters of ASCII, of which spaces at either end do not count."""
+    title = title.strip(" ")
+    if not 1 <= len(title) <= 16 or not title.isascii() or not title.isprintable() or "\\" in title:
+        raise ValueError("must be an AE title: 1 to 16 ASCII characters, no backslash")
+    return title
+
+
 Int = Annotated[int, Strict()]  # YAML has types: "5" is no number, and yes is none either
 Float = Annotated[float, Strict()]
 Bool = Annotated[bool, Strict()]
 ConfigPath = Annotated[Path, AfterValidator(from_folder)]
+AeTitle = Annotated[str, AfterValidator(_ae_title)]
 
 
 class Section(BaseModel):

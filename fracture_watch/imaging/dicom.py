@@ -26,9 +26,8 @@ from fracture_watch.imaging.geometry import exposed, squared
 from fracture_watch.imaging.grayscale import render, with_greys
 from fracture_watch.imaging.header import facts, of_frame, text
 from fracture_watch.imaging.limits import Limits, Scope
-from fracture_watch.records import ALL_GREYS, Greys, Pixels
+from fracture_watch.records import ALL_GREYS, OWN_MODEL_NAME, Greys, Pixels
 
-OWN_MODEL_NAME = "fracture_watch"  # ManufacturerModelName of what this program writes
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
 _COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT", "PALETTE COLOR")
 

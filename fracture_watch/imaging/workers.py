@@ -115,7 +115,10 @@ class WorkerPool:
 
     def draw(self, filed: Filed, finish: Callable[[Pixels], bytes]) -> "Decoding[bytes | None]":
         """Start making a picture of a filed file; ``finish`` is picklable. Raises as ``schedule`` does."""
-        task = partial(draw, filed, self._plan.limits, finish)
+        return self.run(partial(draw, filed, self._plan.limits, finish))
+
+    def run(self, task: Callable[[], Made]) -> "Decoding[Made]":
+        """Start any other picklable task on one file. Raises as ``schedule`` does."""
         return Decoding(self, task, self.schedule(task))
 
     def close(self) -> None:

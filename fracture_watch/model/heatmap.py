@@ -67,10 +67,15 @@ def overlay(preview: Pixels, evidence: NDArray[np.float32], preprocessor: Prepro
     ndarray of uint8, shape (rows, columns, 3)
     """
     heat = _heat(preview, evidence, preprocessor)
-    gray = preview if preview.ndim == 3 else np.repeat(preview[..., np.newaxis], 3, axis=2)
+    gray = rgb(preview)
     opacity = (heat * np.float32(_STRENGTH))[..., np.newaxis]
     colours = _PALETTE[np.rint(heat * 255).astype(np.uint8)]
     return np.asarray(np.rint(gray + (colours - gray) * opacity), np.uint8)
+
+
+def rgb(picture: Pixels) -> Pixels:
+    """The picture with three channels, shape (rows, columns, 3)."""
+    return picture if picture.ndim == 3 else np.repeat(picture[..., np.newaxis], 3, axis=2)
 
 
 def _heat(preview: Pixels, evidence: NDArray[np.float32], preprocessor: Preprocessor) -> NDArray[np.float32]:
@@ -96,26 +101,27 @@ def png(pixels: Pixels) -> bytes:
 
 def plain(pixels: Pixels, side: int | None) -> bytes:
     """The radiograph as a PNG file, its long side at most ``side`` pixels."""
-    return png(_shrunk(pixels, side))
+    return png(shrunk(pixels, side))
 
 
 def painted(
     pixels: Pixels, side: int | None, evidence: NDArray[np.float32] | None, preprocessor: Preprocessor
 ) -> bytes:
     """Like ``plain``, under the evidence for *fractured*, if there is any."""
-    shown = _shrunk(pixels, side)
+    shown = shrunk(pixels, side)
     return png(shown if evidence is None else overlay(shown, evidence, preprocessor))
 
 
 def layer(pixels: Pixels, side: int | None, evidence: NDArray[np.float32] | None, preprocessor: Preprocessor) -> bytes:
     """The evidence alone, as a PNG file to lay over the radiograph; transparent where nothing speaks for a fracture."""
-    small = _shrunk(pixels, side)
+    small = shrunk(pixels, side)
     heat = np.zeros(small.shape[:2]) if evidence is None else _heat(small, evidence, preprocessor)
     levels = np.rint(heat * 255).astype(np.uint8)
     return png(np.dstack([np.rint(_PALETTE[levels]).astype(np.uint8), levels]))
 
 
-def _shrunk(pixels: Pixels, side: int | None) -> Pixels:
+def shrunk(pixels: Pixels, side: int | None) -> Pixels:
+    """The picture with its long side at most ``side`` pixels; never enlarged."""
     if side is None:
         return pixels
     image = Image.fromarray(pixels)
@@ -141,10 +147,14 @@ class Illustrator:
     preprocessor: Preprocessor
     which: Which = "all"
 
+    def paints(self, prediction: Prediction) -> bool:
+        """Whether there is a heat map of it, and one is wanted."""
+        wanted = self.which == "all" or (self.which == "positives" and prediction.label is Label.FRACTURED)
+        return wanted and prediction.evidence is not None
+
     def png(self, prepared: Prepared, prediction: Prediction) -> bytes | None:
         """The overlay as PNG; ``None`` where none is wanted."""
-        wanted = self.which == "all" or (self.which == "positives" and prediction.label is Label.FRACTURED)
-        if not wanted or prediction.evidence is None:
+        if prediction.evidence is None or not self.paints(prediction):
             return None
         picture = overlay(prepared.previews[prediction.frame], prediction.evidence, self.preprocessor)
         return png(picture)

@@ -62,19 +62,25 @@ class Standing:
     last_error: str | None
 
 
-def announce(connection: Connection, subscriptions: Sequence[Subscription], file_ids: Collection[int]) -> None:
-    """Write what subscribers are to be told of new rows and of their studies, in the transaction of those rows."""
-    if not subscriptions or not file_ids:
+def announce(
+    connection: Connection, subscriptions: Sequence[Subscription], built: Mapping[int, Collection[Kind]]
+) -> None:
+    """Write what subscribers are to be told of new rows and of their studies, in the transaction of those rows.
+
+    ``built`` says of which rows there are which objects.
+    """
+    if not subscriptions or not built:
         return
     columns = FileRow.id, FileRow.completed_at, FileRow.status, FileRow.prediction, FileRow.study_key
-    files = connection.execute(select(*columns).where(FileRow.id.in_(file_ids)).order_by(FileRow.id)).all()
+    files = connection.execute(select(*columns).where(FileRow.id.in_(list(built))).order_by(FileRow.id)).all()
     # Duplicates bring a study nothing new; of the others the latest begins its quiet time anew.
     grown = {file.study_key: file for file in files if file.study_key and file.status != str(Status.DUPLICATE)}
     rows = [
-        _row(subscription, Kind.RESULT, file)
+        _row(subscription, kind, file)
         for file in files
+        for kind in (Kind.RESULT, *sorted(built[file.id], reverse=True))  # the report before the picture
         for subscription in subscriptions
-        if subscription.wants(Kind.RESULT, file.prediction)
+        if subscription.wants(kind, file.prediction)
     ]
     rows += _of_studies(connection, subscriptions, grown)
     if rows:
@@ -127,8 +133,8 @@ class Outbox:
             if row is None:
                 return None
             kind = Kind(row.kind)
-            view, key = (RESULTS, row.file_id) if kind is Kind.RESULT else (STUDIES, row.study_uid)
-            name = view.c.id if kind is Kind.RESULT else view.c.study_uid
+            view, key = (STUDIES, row.study_uid) if kind is Kind.STUDY else (RESULTS, row.file_id)
+            name = view.c.study_uid if kind is Kind.STUDY else view.c.id
             subject = connection.execute(select(view).where(name == key)).mappings().one()
             return Delivery(row.delivery_id, kind, destination, row.attempts, row.created_at, dict(subject))
 

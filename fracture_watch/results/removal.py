@@ -28,12 +28,13 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A row, as far as its removal needs it."""
+    """A row, as far as its removal needs it. ``result`` are the content and the model of one with a prediction."""
 
     id: int
     filed_path: Path | None
     heatmap_path: Path | None
     study_key: str | None
+    result: tuple[str, str] | None = None
 
 
 def rows_to_remove(database: Database, wanted: Wanted) -> Iterator[list[Kept]]:
@@ -48,18 +49,22 @@ def rows_to_remove(database: Database, wanted: Wanted) -> Iterator[list[Kept]]:
     if wanted.keep_positives:
         positive = select(FileRow.sha256).where(FileRow.prediction == str(Label.FRACTURED))
         conditions.append(FileRow.sha256.not_in(positive))
-    columns = FileRow.id, FileRow.filed_path, FileRow.heatmap_path, FileRow.study_key
+    places = FileRow.filed_path, FileRow.heatmap_path
+    result = FileRow.prediction, FileRow.sha256, FileRow.model_id
     oldest_first = FileRow.completed_at, FileRow.id  # as the indexes have it
     last = "", 0
     while True:
         onward = tuple_(*oldest_first) > tuple_(*map(literal, last))
         with database.reading() as connection:
             rows = connection.execute(
-                select(*columns, FileRow.completed_at).where(onward, *conditions).order_by(*oldest_first).limit(CHUNK)
+                select(FileRow.id, FileRow.study_key, FileRow.completed_at, *places, *result)
+                .where(onward, *conditions)
+                .order_by(*oldest_first)
+                .limit(CHUNK)
             ).all()
         if not rows:
             return
-        yield [Kept(i, _path(filed), _path(heatmap), key) for i, filed, heatmap, key, _ in rows]
+        yield [_kept(row) for row in rows]
         last = rows[-1].completed_at, rows[-1].id
 
 
@@ -88,6 +93,11 @@ def shared_places(database: Database, rows: Collection[Kept]) -> set[Path]:
     )
     with database.reading() as connection:
         return {as_path(place) for place in connection.scalars(others) if place}
+
+
+def _kept(row: Any) -> Kept:
+    result = (row.sha256, row.model_id) if row.prediction else None
+    return Kept(row.id, _path(row.filed_path), _path(row.heatmap_path), row.study_key, result)
 
 
 def _path(text: str | None) -> Path | None:

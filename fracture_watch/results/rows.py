@@ -57,6 +57,7 @@ def row_of(
             "probability": prediction.probability,
             "threshold": prediction.threshold,
             "heatmap_path": outcome.heatmap,
+            "completed_at": outcome.at or row["completed_at"],
         }
     return row
 

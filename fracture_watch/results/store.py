@@ -14,6 +14,7 @@ from fracture_watch.records import (
     Classified,
     Duplicate,
     Failed,
+    Kind,
     ModelFacts,
     Outcome,
     Recorded,
@@ -125,7 +126,7 @@ class Store:
                 attempts = _attempts(connection, row) if isinstance(outcome, Failed | Rejected) else 1
                 recorded.append(Recorded(file_id, source, outcome, filed_path, attempts))
             count_studies(connection, self._model.id, None if changed else studies)
-            announce(connection, self._subscriptions, [item.id for item in recorded])
+            announce(connection, self._subscriptions, {item.id: _objects(item.outcome) for item in recorded})
         return recorded
 
     def record_stalled(self, source: SourceFile, stalled: Stalled) -> None:
@@ -210,6 +211,10 @@ def _with_conflict(connection: Connection, outcome: Outcome) -> Outcome:
     if other is None:
         return outcome
     return replace(outcome, notes=(*outcome.notes, f"result {other} has the same SOP Instance UID and other bytes"))
+
+
+def _objects(outcome: Outcome) -> frozenset[Kind]:
+    return outcome.objects if isinstance(outcome, Classified) else frozenset()
 
 
 def _forget_stalled(connection: Connection, row: dict[str, Any]) -> None:
