@@ -13,6 +13,7 @@ from fracture_watch.assembly.storage import (
     privacy,
     recorded_as,
     tree,
+    watcher_of,
 )
 from fracture_watch.assembly.work import check_completeness, daemon, inbox, outdated, polling_reason, service, website
 
@@ -42,5 +43,6 @@ __all__ = [
     "service",
     "subscriptions",
     "tree",
+    "watcher_of",
     "website",
 ]

@@ -3,13 +3,14 @@
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fracture_watch.config import Settings
 from fracture_watch.errors import InvalidSettings
 from fracture_watch.intake.claim import claimed as claimed_by
+from fracture_watch.intake.claim import name_of
 from fracture_watch.intake.filing import Filing
 from fracture_watch.intake.folder import Tree, scan
 from fracture_watch.intake.mounts import network_type
@@ -28,8 +29,9 @@ def open_database(settings: Settings) -> Database:
     InvalidSettings
         If it cannot lie where the settings say.
     """
-    path, lock = database_path(settings), lock_of(settings.database.path)
-    if not path.exists() and lock.exists() and lock.stat().st_size:
+    path = database_path(settings)
+    lock = lock_of(path) if path else None
+    if path and lock and not path.exists() and lock.exists() and lock.stat().st_size:
         raise InvalidSettings(
             f"database.url: {path} is gone, but {lock.name} says that it was there. Put it back, from a backup if need "
             f"be, or remove {lock} too to begin with an empty one"
@@ -37,8 +39,8 @@ def open_database(settings: Settings) -> Database:
     return Database(settings.database.url)
 
 
-def database_path(settings: Settings) -> Path:
-    """Where the SQLite file lies.
+def database_path(settings: Settings) -> Path | None:
+    """Where the SQLite file lies; ``None`` on a server.
 
     Raises
     ------
@@ -46,6 +48,8 @@ def database_path(settings: Settings) -> Path:
         If that is on a network file system, where SQLite's locks do not hold, or in no folder.
     """
     path = settings.database.path
+    if path is None:
+        return None
     kind = network_type(path)
     if kind:
         raise InvalidSettings(
@@ -64,7 +68,7 @@ def lock_of(database: Path) -> Path:
 
 @contextmanager
 def claimed(settings: Settings) -> Iterator[None]:
-    """Keep other daemons away from the inbox and the database.
+    """Keep other daemons away from the inbox, and from the database where that is a file.
 
     Raises
     ------
@@ -75,7 +79,7 @@ def claimed(settings: Settings) -> Iterator[None]:
     database = settings.database.path
     with (
         claimed_by(inbox_lock(settings), f"inbox.path: {settings.inbox.path}"),
-        claimed_by(lock_of(database), f"database.url: {database}"),
+        claimed_by(lock_of(database), f"database.url: {database}") if database else nullcontext(),
     ):
         yield
 
@@ -83,6 +87,17 @@ def claimed(settings: Settings) -> Iterator[None]:
 def inbox_lock(settings: Settings) -> Path:
     """Held by the daemon that watches the inbox."""
     return settings.inbox.path / ".fracture_watch.lock"
+
+
+def watcher_of(settings: Settings, *, make: bool = False) -> str | None:
+    """Which of the watchers that share a server has this inbox; ``None`` where a file is the database's, or unknown.
+
+    What is recorded names files by their path, and two machines may use the same paths. So each inbox has a name of
+    its own, which goes with the folder; ``make``: give it one, if it has none.
+    """
+    if settings.database.path is not None:
+        return None
+    return name_of(settings.inbox.path / ".fracture_watch.name", make=make)
 
 
 def filing(settings: Settings) -> Filing:
@@ -95,7 +110,7 @@ def filing(settings: Settings) -> Filing:
         chosen.processed,
         chosen.receipts,
         chosen.min_free_mb << 20,
-        (chosen.artefacts_dir, settings.database.path.parent),
+        (chosen.artefacts_dir, *([settings.database.path.parent] if settings.database.path else ())),
     )
 
 
@@ -136,7 +151,7 @@ def places(settings: Settings, *, erase: bool) -> "Places":
     stayed: dict[Path, Path] = {}
     if known.named and chosen.processed == "keep" and inbox.is_dir():
         stayed = {Path(source.name): source.path for source in scan(known)}
-    return Places(ours, chosen.artefacts_dir, inbox, stayed)
+    return Places(ours, chosen.artefacts_dir, inbox, stayed, watcher_of(settings))
 
 
 def make_folder(key: str, path: Path) -> None:

@@ -6,8 +6,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import Connection, Table, func, insert, or_, select, update
-from sqlalchemy.sql import delete
+from sqlalchemy import Connection, Table, delete, func, insert, not_, or_, select, update
+from sqlalchemy.orm import aliased
 
 from fracture_watch.records import (
     DROPPED,
@@ -35,9 +35,10 @@ from fracture_watch.results.rows import (
     source_row,
     source_text,
 )
-from fracture_watch.results.schema import FileRow, ModelRow, has_status
+from fracture_watch.results.schema import FileRow, ModelRow, has_status, of_watcher
 from fracture_watch.results.studies import count_studies, ensure_study
 from fracture_watch.results.trail import What, note
+from fracture_watch.results.types import insert_or_ignore
 
 # Compiled once; an ORM insert with values is put together anew for every row, which takes longer than SQLite does.
 _INSERT = insert(cast(Table, FileRow.__table__)).returning(FileRow.id)
@@ -53,12 +54,21 @@ class Store:
         The model in force.
     subscriptions : sequence of Subscription
         Who is to be told of what is recorded.
+    watcher : str, optional
+        Whose inbox the files come to, where several watchers have the database.
     """
 
-    def __init__(self, database: Database, model: ModelFacts, subscriptions: Sequence[Subscription] = ()) -> None:
+    def __init__(
+        self,
+        database: Database,
+        model: ModelFacts,
+        subscriptions: Sequence[Subscription] = (),
+        watcher: str | None = None,
+    ) -> None:
         self._database = database
         self._model = model
         self._subscriptions = subscriptions
+        self._watcher = watcher
 
     def known(self, digests: Collection[str]) -> set[str]:
         """Which of these contents the model in force has classified."""
@@ -77,6 +87,7 @@ class Store:
                         FileRow.source_path.in_(chunk),
                         FileRow.filed_path == FileRow.source_path,
                         FileRow.model_id == self._model.id,
+                        of_watcher(self._watcher),
                     )
                 )
                 found |= {by_key[key] for key in map(tuple, rows) if key in by_key}
@@ -84,12 +95,13 @@ class Store:
 
     def outdated(self) -> Iterator[Path]:
         """Where each content lies that only other models have classified; the latest place of each, oldest first."""
-        current = select(FileRow.sha256).where(
-            FileRow.model_id == self._model.id, FileRow.status == str(Status.CLASSIFIED)
-        )
+        current = aliased(FileRow)
+        done = select(current.id).where(current.sha256 == FileRow.sha256, current.model_id == self._model.id)
+        done = done.where(func.coalesce(current.status, "") == str(Status.CLASSIFIED))
         latest = (
             select(func.max(FileRow.id))
-            .where(FileRow.model_id.is_not(None), FileRow.filed_path.is_not(None), FileRow.sha256.not_in(current))
+            .where(FileRow.model_id.is_not(None), FileRow.filed_path.is_not(None), of_watcher(self._watcher))
+            .where(not_(done.exists()))
             .group_by(FileRow.sha256)
         )
         found = select(FileRow.filed_path).where(FileRow.id.in_(latest)).order_by(FileRow.id)
@@ -114,7 +126,7 @@ class Store:
             studies: set[str] = set()
             for source, proposed, filed_path in entries:
                 outcome = _with_conflict(connection, _settled(proposed, originals))
-                row = row_of(source, outcome, filed_path, originals, self._model)
+                row = row_of(source, outcome, filed_path, originals, self._model) | {"watcher": self._watcher}
                 if row["study_key"]:
                     studies.add(row["study_key"])
                     ensure_study(connection, row)
@@ -131,6 +143,7 @@ class Store:
     def record_stalled(self, source: SourceFile, stalled: Stalled) -> None:
         """Make a file that keeps growing visible; its row gives way to its outcome."""
         row = source_row(source) | {"filed": True, "status": str(stalled.status), "detail": stalled.detail}
+        row["watcher"] = self._watcher
         with self._database.writing() as connection:
             _forget_stalled(connection, row)
             connection.execute(insert(FileRow).values(row))
@@ -155,7 +168,8 @@ class Store:
             rows = connection.execute(
                 select(FileRow.__table__, ModelRow.name, ModelRow.version)
                 .outerjoin(ModelRow, ModelRow.id == FileRow.model_id)
-                .where(FileRow.filed.is_(False), or_(below, FileRow.source_path.not_like(os.sep + "%")))
+                .where(FileRow.filed.is_(False), FileRow.watcher == self._watcher)
+                .where(or_(below, FileRow.source_path.not_like(os.sep + "%")))
                 .order_by(FileRow.id)
             )
             return [recorded_of(row._mapping, _attempts(connection, row._mapping)) for row in rows.all()]
@@ -181,8 +195,8 @@ class Store:
     def _take_over(self, connection: Connection) -> bool:
         """Name the model in force; tells whether the latest result is another one's."""
         latest = select(FileRow.model_id).where(FileRow.model_id.is_not(None)).order_by(FileRow.id.desc()).limit(1)
-        if connection.scalar(select(ModelRow.id).where(ModelRow.id == self._model.id)) is None:
-            connection.execute(insert(ModelRow).values(**asdict(self._model), first_used_at=now()))
+        facts = asdict(self._model) | {"first_used_at": now()}
+        connection.execute(insert_or_ignore(cast(Table, ModelRow.__table__), connection.dialect), facts)
         return connection.scalar(latest) not in (None, self._model.id)
 
 
@@ -218,7 +232,8 @@ def _forget_stalled(connection: Connection, row: dict[str, Any]) -> None:
     if path.startswith(DROPPED):  # such an alias begins with the inode and changes with the rest while the file grows
         begin = path.partition("-")[0]
         same = (FileRow.source_path > f"{begin}-") & (FileRow.source_path < f"{begin}.")
-    connection.execute(delete(FileRow).where(same, has_status(Status.STALLED)))
+    theirs = FileRow.watcher == row["watcher"]
+    connection.execute(delete(FileRow).where(same, theirs, has_status(Status.STALLED)))
 
 
 def _attempts(connection: Connection, row: Any) -> int:
