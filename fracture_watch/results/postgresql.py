@@ -42,6 +42,7 @@ _CONNECTING: Mapping[str, Any] = {
     "tcp_user_timeout": 30_000,  # milliseconds
 }
 _ADVICE = {  # what the server or its client library says -> what to do
+    "does not exist": "make it with createdb or createuser, or see its name in database.url",
     "password authentication failed": "see the user and the password in database.url",
     "no password supplied": "put the password into database.url, PGPASSWORD or ~/.pgpass",
     "resolve host": "see the host in database.url, and that its name is known here",
@@ -80,9 +81,9 @@ class PostgreSQLServer:
         If the driver is not installed.
     """
 
-    reading: Mapping[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    reading: Mapping[str, Any] = {"isolation_level": "REPEATABLE READ"}
     # After the lock every statement sees what was committed before it.
-    writing: Mapping[str, Any] = {"isolation_level": "READ COMMITTED", "postgresql_readonly": False}
+    writing: Mapping[str, Any] = {"isolation_level": "READ COMMITTED"}
 
     def __init__(self, url: URL) -> None:
         self.name = url.render_as_string()
@@ -159,7 +160,9 @@ class PostgreSQLServer:
         kinds = {kind.__name__ for kind in type(cause).__mro__}
         if not kinds & _KINDS and getattr(cause, "sqlstate", None) not in _STATES:
             return None
-        said = " ".join(str(cause).split())  # libpq writes several lines
+        # Not the lines that quote the statement; of a connection that was not made, libpq has several.
+        primary = getattr(getattr(cause, "diag", None), "message_primary", None)
+        said = primary or " ".join(str(cause).split())
         return said + next((f"; {advice}" for words, advice in _ADVICE.items() if words in said), "")
 
     def close(self) -> None:
