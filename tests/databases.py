@@ -2,27 +2,16 @@
 
 import contextlib
 import os
-import pwd
-import shutil
-import socket
-import subprocess
-import tempfile
 import uuid
-from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, inspect, make_url, text
 
+from benchmarks.cluster import Cluster, binary
 from fracture_watch.results.database import Database
 
 PASSWORD = "s3cret-of-the-server"  # of the cluster that is started here; tests look for it where it must not be
-_BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)  # where Debian keeps them
 _QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=60")
-
-
-def binary(name: str) -> str | None:
-    """One of the server's own programs."""
-    return shutil.which(name) or next((str(at / name) for at in _BINARIES if (at / name).exists()), None)
 
 
 def refuse(reason: str) -> None:
@@ -32,45 +21,9 @@ def refuse(reason: str) -> None:
     pytest.skip(reason)
 
 
-class Cluster:
-    """A server in a folder of its own, run by somebody who is not root, which alone it refuses to be."""
-
-    def __init__(self):
-        self.folder = Path(tempfile.mkdtemp(prefix="fracture_watch_pg"))
-        self._who = {}
-        if os.geteuid() == 0:
-            user = pwd.getpwnam("postgres" if any(u.pw_name == "postgres" for u in pwd.getpwall()) else "nobody")
-            self._who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-            os.chown(self.folder, user.pw_uid, user.pw_gid)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"postgresql://fracture_watch:{PASSWORD}@127.0.0.1:{self.port}"
-        (self.folder / "password").write_text(PASSWORD)
-        common = ["--no-locale", "--encoding=UTF8", "--no-sync", "--auth=scram-sha-256"]
-        secret = ["--username=fracture_watch", f"--pwfile={self.folder / 'password'}"]
-        self._run("initdb", "-D", str(self.folder / "data"), *common, *secret)
-        self.start()
-
-    def start(self):
-        options = f"-p {self.port} -k {self.folder} -h 127.0.0.1 " + " ".join(f"-c {option}" for option in _QUICK)
-        log = self.folder / "log"
-        self._run("pg_ctl", "start", "-w", "-s", "-D", str(self.folder / "data"), "-l", str(log), "-o", options)
-
-    def stop(self, mode="fast"):
-        self._run("pg_ctl", "stop", "-w", "-s", "-m", mode, "-D", str(self.folder / "data"))
-
-    def remove(self):
-        with contextlib.suppress(subprocess.CalledProcessError):  # a test has stopped it
-            self.stop("immediate")
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _run(self, name, *arguments):
-        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
-        program, quiet = binary(name), {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
-        subprocess.run(
-            [program, *arguments], check=True, timeout=120, cwd=self.folder, env=environment, **self._who, **quiet
-        )
+def cluster():
+    """A server that a test may stop, and that forgets everything when the machine does."""
+    return Cluster(PASSWORD, _QUICK)
 
 
 class Server:
@@ -130,9 +83,9 @@ def postgresql():
     with contextlib.ExitStack() as stack:
         url = os.environ.get("PGURL")
         if not url:
-            cluster = Cluster()
-            stack.callback(cluster.remove)
-            url = cluster.url
+            started = cluster()
+            stack.callback(started.remove)
+            url = started.url
         server = Server(url)
         stack.callback(server.close)
         if os.environ.get("PGURL"):
