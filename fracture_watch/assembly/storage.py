@@ -15,7 +15,7 @@ from fracture_watch.intake.filing import Filing
 from fracture_watch.intake.folder import Tree, scan
 from fracture_watch.intake.mounts import network_type
 from fracture_watch.privacy import Privacy
-from fracture_watch.results.database import Database
+from fracture_watch.results.database import Database, is_empty
 
 if TYPE_CHECKING:
     from fracture_watch.retention import Places
@@ -35,6 +35,12 @@ def open_database(settings: Settings) -> Database:
         raise InvalidSettings(
             f"database.url: {path} is gone, but {lock.name} says that it was there. Put it back, from a backup if need "
             f"be, or remove {lock} too to begin with an empty one"
+        )
+    name = name_file(settings)
+    if path is None and name.exists() and is_empty(settings.database.url):
+        raise InvalidSettings(
+            f"database.url: {settings.database.shown} is empty, but {name} says that this inbox was recorded in one "
+            "before. Restore it from a backup, or remove that file to begin with an empty one"
         )
     return Database(settings.database.url)
 
@@ -97,7 +103,14 @@ def watcher_of(settings: Settings, *, make: bool = False) -> str | None:
     """
     if settings.database.path is not None:
         return None
-    return name_of(settings.inbox.path / ".fracture_watch.name", make=make)
+    if make:
+        make_folder("inbox.path", settings.inbox.path)
+    return name_of(name_file(settings), make=make)
+
+
+def name_file(settings: Settings) -> Path:
+    """Where an inbox on a server's database has its name; it stays, so that a lost database is noticed."""
+    return settings.inbox.path / ".fracture_watch.name"
 
 
 def filing(settings: Settings) -> Filing:

@@ -1,7 +1,7 @@
 """Opening the database: real transactions on SQLite and on PostgreSQL, migrations with a backup first."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import alembic.command
@@ -135,15 +135,23 @@ def look_at(url: str) -> str:
         return backend.look()
 
 
+def is_empty(url: str) -> bool:
+    """Whether nobody has made a table in it yet.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        If it is out of reach.
+    """
+    with looking(url) as backend, backend.engine.connect() as connection:
+        return not inspect(connection).get_table_names()
+
+
 @contextmanager
 def looking(url: str) -> Iterator[Backend]:
     """A database that is not migrated, for a look at it."""
-    backend = _backend(make_url(url))
-    try:
-        with _named(backend):
-            yield backend
-    finally:
-        backend.close()
+    with closing(_backend(make_url(url))) as backend, _named(backend):
+        yield backend
 
 
 def chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:

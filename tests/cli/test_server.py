@@ -7,6 +7,7 @@ import sys
 import pytest
 from sqlalchemy import make_url
 
+from fracture_watch import assembly
 from fracture_watch.cli import main
 from fracture_watch.config import load_settings
 from fracture_watch.errors import InvalidSettings
@@ -81,6 +82,22 @@ def test_a_database_that_cannot_be_used_ends_a_command_with_what_to_do(fw, folde
     write_config(folder, weights, database={"url": wrong})
     code, said = fw("results")
     assert (code, "see the user and the password in database.url" in said) == (1, True)
+
+
+@ON_SERVER
+def test_a_database_that_went_missing_is_never_silently_begun_anew(fw, folder, weights, postgresql):
+    settings = load_settings(folder / "config.yaml", {})
+    name = assembly.watcher_of(settings, make=True)
+    assert assembly.watcher_of(settings, make=True) == name
+    assert fw("results")[0] == 0
+    write_config(folder, weights, database={"url": postgresql.of(postgresql.empty())})
+    code, said = fw("results")
+    assert (code, "Restore it from a backup, or remove that file to begin with an empty one" in said) == (2, True)
+    (folder / "inbox/.fracture_watch.name").unlink()
+    assert fw("results")[0] == 0
+    (folder / "inbox/.fracture_watch.name").write_text("a torn write")
+    code, said = fw("retry", "--all")
+    assert (code, "the name of this inbox in the database, cannot be used" in said) == (2, True)
 
 
 @ON_SERVER
