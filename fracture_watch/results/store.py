@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import Connection, Table, delete, func, insert, not_, or_, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, func, insert, not_, or_, select, update
 from sqlalchemy.orm import aliased
 
 from fracture_watch.records import (
@@ -41,7 +41,9 @@ from fracture_watch.results.trail import What, note
 from fracture_watch.results.types import insert_or_ignore
 
 # Compiled once; an ORM insert with values is put together anew for every row, which takes longer than SQLite does.
-_INSERT = insert(cast(Table, FileRow.__table__)).returning(FileRow.id)
+_FILES = cast(Table, FileRow.__table__)
+_INSERT = insert(_FILES).returning(FileRow.id)
+_FILED = update(_FILES).where(_FILES.c.id == bindparam("number")).values(filed=True, filed_path=bindparam("place"))
 
 
 class Store:
@@ -124,13 +126,14 @@ class Store:
             originals = self._classified(connection, {o.sha256 for _, o, _ in entries if o.sha256})
             recorded: list[Recorded] = []
             studies: set[str] = set()
+            instances = _known_instances(connection, [outcome for _, outcome, _ in entries])
+            _forget_stalled(connection, [source_text(source) for source, _, _ in entries], self._watcher)
             for source, proposed, filed_path in entries:
-                outcome = _with_conflict(connection, _settled(proposed, originals))
+                outcome = _with_conflict(connection, _settled(proposed, originals), instances)
                 row = row_of(source, outcome, filed_path, originals, self._model) | {"watcher": self._watcher}
-                if row["study_key"]:
+                if row["study_key"] and row["study_key"] not in studies:
                     studies.add(row["study_key"])
                     ensure_study(connection, row)
-                _forget_stalled(connection, row)
                 file_id = connection.execute(_INSERT, row).scalar_one()
                 if isinstance(outcome, Classified):
                     originals.setdefault(outcome.sha256, file_id)
@@ -145,7 +148,7 @@ class Store:
         row = source_row(source) | {"filed": True, "status": str(stalled.status), "detail": stalled.detail}
         row["watcher"] = self._watcher
         with self._database.writing() as connection:
-            _forget_stalled(connection, row)
+            _forget_stalled(connection, [row["source_path"]], self._watcher)
             connection.execute(insert(FileRow).values(row))
             note(connection, row["source_path"], What.STALLED, stalled.detail)
 
@@ -156,10 +159,9 @@ class Store:
 
     def filed(self, places: Sequence[tuple[Recorded, Path | None]]) -> None:
         """Note that files are where they now are."""
+        now_there = [{"number": item.id, "place": place_text(item.source, path)} for item, path in places]
         with self._database.writing() as connection:
-            for recorded, path in places:
-                values = {"filed": True, "filed_path": place_text(recorded.source, path)}
-                connection.execute(update(FileRow).where(FileRow.id == recorded.id).values(values))
+            connection.execute(_FILED, now_there)
 
     def unfiled(self, inbox: Path) -> list[Recorded]:
         """What a crash or a fault left committed but not put in its place, oldest first."""
@@ -207,10 +209,26 @@ def _settled(outcome: Outcome, originals: dict[str, int]) -> Outcome:
     return outcome
 
 
-def _with_conflict(connection: Connection, outcome: Outcome) -> Outcome:
-    """PS3.3 C.12.1: a SOP Instance UID names one object; other bytes under the same one are noted, not refused."""
+def _known_instances(connection: Connection, outcomes: Sequence[Outcome]) -> set[str | None]:
+    """Which SOP Instance UIDs of a batch are known: one question for all, since hardly any is."""
+    uids = {outcome.facts.sop_instance_uid for outcome in outcomes} - {None}
+    known: set[str | None] = set()
+    for chunk in chunks([uid for uid in uids if uid]):
+        these = select(FileRow.sop_instance_uid).where(FileRow.sop_instance_uid.in_(chunk))
+        known |= set(connection.scalars(these.where(has_status(Status.CLASSIFIED)).distinct()))
+    return known
+
+
+def _with_conflict(connection: Connection, outcome: Outcome, instances: set[str | None]) -> Outcome:
+    """PS3.3 C.12.1: a SOP Instance UID names one object; other bytes under the same one are noted, not refused.
+
+    ``instances`` are those that may be known; this one is from here on.
+    """
     uid = outcome.facts.sop_instance_uid
     if not isinstance(outcome, Classified) or not uid:
+        return outcome
+    if uid not in instances:
+        instances.add(uid)
         return outcome
     other = connection.scalar(
         select(FileRow.id)
@@ -226,14 +244,16 @@ def _with_conflict(connection: Connection, outcome: Outcome) -> Outcome:
     return replace(outcome, notes=(*outcome.notes, f"result {other} has the same SOP Instance UID and other bytes"))
 
 
-def _forget_stalled(connection: Connection, row: dict[str, Any]) -> None:
-    path = row["source_path"]
-    same = FileRow.source_path == path
-    if path.startswith(DROPPED):  # such an alias begins with the inode and changes with the rest while the file grows
-        begin = path.partition("-")[0]
-        same = (FileRow.source_path > f"{begin}-") & (FileRow.source_path < f"{begin}.")
-    theirs = FileRow.watcher == row["watcher"]
-    connection.execute(delete(FileRow).where(same, theirs, has_status(Status.STALLED)))
+def _forget_stalled(connection: Connection, paths: Collection[str], watcher: str | None) -> None:
+    """Rows of files that were still growing give way to what came of them."""
+    stalled = FileRow.watcher == watcher, has_status(Status.STALLED)
+    for chunk in chunks([path for path in paths if not path.startswith(DROPPED)]):
+        connection.execute(delete(FileRow).where(FileRow.source_path.in_(chunk), *stalled))
+    for path in paths:
+        if path.startswith(DROPPED):  # such an alias begins with the inode and changes with the rest while it grows
+            begin = path.partition("-")[0]
+            grown = FileRow.source_path > f"{begin}-", FileRow.source_path < f"{begin}."
+            connection.execute(delete(FileRow).where(*grown, *stalled))
 
 
 def _attempts(connection: Connection, row: Any) -> int:
