@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 INPUTS := pyproject.toml constraints.txt
-PACKAGES := chromium curl dcmtk dicom3tools libopenjp2-tools orthanc orthanc-dicomweb
+PACKAGES := chromium curl dcmtk dicom3tools libopenjp2-tools orthanc orthanc-dicomweb postgresql
 
 .PHONY: run demo test crash slow check bench format clean
 .DEFAULT_GOAL := run

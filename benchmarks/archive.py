@@ -38,7 +38,8 @@ def build(database: Database, rows: int, seed: int = 1) -> None:
     """Fill an empty database with so many results."""
     made, known = itertools.islice(Archive(rows, seed).rows(), rows), set[str]()
     with database.writing() as connection:
-        connection.exec_driver_sql("PRAGMA cache_size = -1000000")  # the indexes of a million random digests
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA cache_size = -1000000")  # the indexes of a million random digests
         connection.execute(insert(ModelRow), [asdict(m) | {"first_used_at": as_utc(FIRST)} for m in (OLD, NEW)])
         while chunk := list(itertools.islice(made, CHUNK)):
             fresh = {row["study_key"]: row for row in chunk if row["study_key"] not in known}
@@ -48,6 +49,8 @@ def build(database: Database, rows: int, seed: int = 1) -> None:
             connection.execute(insert(FileRow), chunk)
             known |= fresh.keys()
         count_studies(connection, NEW.id, None)
+        if connection.dialect.name == "postgresql":  # the rows brought their numbers along
+            connection.exec_driver_sql("SELECT setval('file_id_seq', (SELECT max(id) FROM file))")
 
 
 class Archive:

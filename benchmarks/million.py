@@ -70,7 +70,7 @@ def main() -> None:
         machine = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
         print(f"{machine}, SQLite {sqlite3.sqlite_version}, {path.stat().st_size / 1e6:,.0f} MB")
         print("\n| a page of 50, newest first, by | ms | plan |\n|---|---|---|")
-        for name, ask in _pages(database).items():
+        for name, ask in pages(database).items():
             row(path, name, asked.repeats, ask)
         print("\n| question | ms | plan |\n|---|---|---|")
         with sqlite3.connect(path) as connection:
@@ -85,7 +85,8 @@ def questions(text: str) -> Iterator[tuple[str, str]]:
         yield title, sql.strip()
 
 
-def _pages(database: Database) -> dict[str, Callable[[], Any]]:
+def pages(database: Database) -> dict[str, Callable[[], Any]]:
+    """What the command line and the web service ask, by name."""
     found: dict[str, Callable[[], Any]] = {}
     found |= {name: partial(page, database, wanted, limit=AT_ONCE) for name, wanted in FILTERS.items()}
     found |= {name: partial(studies, database, wanted, limit=AT_ONCE) for name, wanted in WORKLISTS.items()}

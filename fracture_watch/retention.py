@@ -9,20 +9,22 @@ from fracture_watch.delivery.shelf import Shelf
 from fracture_watch.errors import StorageUnavailable
 from fracture_watch.intake.slips import slip_path
 from fracture_watch.results.database import Database
-from fracture_watch.results.removal import Kept, Wanted, remove_rows, rows_to_remove, shared_places
+from fracture_watch.results.removal import Kept, Wanted, count_of_others, remove_rows, rows_to_remove, shared_places
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
     """Folders whose files are ours to remove, and the inbox, where a file that stays must keep its row.
 
-    ``stayed`` says where files of the inbox lie that are recorded by an alias alone.
+    ``stayed`` says where files of the inbox lie that are recorded by an alias alone; ``watcher`` names the inbox where
+    several watchers have one database.
     """
 
     ours: tuple[Path, ...]
     artefacts: Path
     inbox: Path
     stayed: Mapping[Path, Path] = field(default_factory=dict)
+    watcher: str | None = None
 
     def of(self, path: Path | None) -> Path | None:
         """Where a file lies whose place is recorded as ``path``."""
@@ -39,16 +41,16 @@ def prune(database: Database, wanted: Wanted, places: Places, *, really: bool) -
     -------
     Counter
         ``rows``, ``files`` and ``bytes`` that are removed; ``in_inbox`` rows that stay because their file does;
-        ``elsewhere`` files that stay.
+        ``elsewhere`` files that stay; ``of_other_watchers`` rows that stay, since their files are on other machines.
 
     Raises
     ------
     StorageUnavailable
         If a file cannot be removed; its row stays, too.
     """
-    counts: Counter[str] = Counter()
-    for rows in rows_to_remove(database, wanted):
-        shared = {places.of(path) for path in shared_places(database, rows)}
+    counts: Counter[str] = Counter(of_other_watchers=count_of_others(database, wanted, places.watcher))
+    for rows in rows_to_remove(database, wanted, places.watcher):
+        shared = {places.of(path) for path in shared_places(database, rows, places.watcher)}
         located = [replace(row, filed_path=places.of(row.filed_path)) for row in rows]
         gone = [row for row in located if not _stays(row, places)]
         counts["in_inbox"] += len(rows) - len(gone)

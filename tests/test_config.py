@@ -47,7 +47,7 @@ def test_every_key_of_the_shipped_file_is_commented():
         for above, line in itertools.pairwise(lines)
         if re.match(r"  \w", line) and "#" not in line and not above.lstrip().startswith("#")
     ]
-    assert uncommented == ["  url: sqlite:///fracture_watch.db", "  max_upload_mb: 64"]
+    assert uncommented == ["  max_upload_mb: 64"]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from fracture_watch.assembly.storage import (
     privacy,
     recorded_as,
     tree,
+    watcher_of,
 )
 from fracture_watch.assembly.work import check_completeness, daemon, inbox, outdated, polling_reason, service, website
 
@@ -60,5 +61,6 @@ __all__ = [
     "subscriptions",
     "tree",
     "try_receiving",
+    "watcher_of",
     "website",
 ]

@@ -3,18 +3,19 @@
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fracture_watch.config import Settings
 from fracture_watch.errors import InvalidSettings
 from fracture_watch.intake.claim import claimed as claimed_by
+from fracture_watch.intake.claim import name_of
 from fracture_watch.intake.filing import Filing
 from fracture_watch.intake.folder import Tree, scan
 from fracture_watch.intake.mounts import network_type
 from fracture_watch.privacy import Privacy
-from fracture_watch.results.database import Database
+from fracture_watch.results.database import Database, is_empty
 
 if TYPE_CHECKING:
     from fracture_watch.retention import Places
@@ -28,17 +29,24 @@ def open_database(settings: Settings) -> Database:
     InvalidSettings
         If it cannot lie where the settings say.
     """
-    path, lock = database_path(settings), lock_of(settings.database.path)
-    if not path.exists() and lock.exists() and lock.stat().st_size:
+    path = database_path(settings)
+    lock = lock_of(path) if path else None
+    if path and lock and not path.exists() and lock.exists() and lock.stat().st_size:
         raise InvalidSettings(
             f"database.url: {path} is gone, but {lock.name} says that it was there. Put it back, from a backup if need "
             f"be, or remove {lock} too to begin with an empty one"
         )
+    name = name_file(settings)
+    if path is None and name.exists() and is_empty(settings.database.url):
+        raise InvalidSettings(
+            f"database.url: {settings.database.shown} is empty, but {name} says that this inbox was recorded in one "
+            "before. Restore it from a backup, or remove that file to begin with an empty one"
+        )
     return Database(settings.database.url)
 
 
-def database_path(settings: Settings) -> Path:
-    """Where the SQLite file lies.
+def database_path(settings: Settings) -> Path | None:
+    """Where the SQLite file lies; ``None`` on a server.
 
     Raises
     ------
@@ -46,6 +54,8 @@ def database_path(settings: Settings) -> Path:
         If that is on a network file system, where SQLite's locks do not hold, or in no folder.
     """
     path = settings.database.path
+    if path is None:
+        return None
     kind = network_type(path)
     if kind:
         raise InvalidSettings(
@@ -64,7 +74,7 @@ def lock_of(database: Path) -> Path:
 
 @contextmanager
 def claimed(settings: Settings) -> Iterator[None]:
-    """Keep other daemons away from the inbox and the database.
+    """Keep other daemons away from the inbox, and from the database where that is a file.
 
     Raises
     ------
@@ -75,7 +85,7 @@ def claimed(settings: Settings) -> Iterator[None]:
     database = settings.database.path
     with (
         claimed_by(inbox_lock(settings), f"inbox.path: {settings.inbox.path}"),
-        claimed_by(lock_of(database), f"database.url: {database}"),
+        claimed_by(lock_of(database), f"database.url: {database}") if database else nullcontext(),
     ):
         yield
 
@@ -83,6 +93,24 @@ def claimed(settings: Settings) -> Iterator[None]:
 def inbox_lock(settings: Settings) -> Path:
     """Held by the daemon that watches the inbox."""
     return settings.inbox.path / ".fracture_watch.lock"
+
+
+def watcher_of(settings: Settings, *, make: bool = False) -> str | None:
+    """Which of the watchers that share a server has this inbox; ``None`` where a file is the database's, or unknown.
+
+    What is recorded names files by their path, and two machines may use the same paths. So each inbox has a name of
+    its own, which goes with the folder; ``make``: give it one, if it has none.
+    """
+    if settings.database.path is not None:
+        return None
+    if make:
+        make_folder("inbox.path", settings.inbox.path)
+    return name_of(name_file(settings), make=make)
+
+
+def name_file(settings: Settings) -> Path:
+    """Where an inbox on a server's database has its name; it stays, so that a lost database is noticed."""
+    return settings.inbox.path / ".fracture_watch.name"
 
 
 def filing(settings: Settings) -> Filing:
@@ -95,7 +123,7 @@ def filing(settings: Settings) -> Filing:
         chosen.processed,
         chosen.receipts,
         chosen.min_free_mb << 20,
-        (chosen.artefacts_dir, settings.database.path.parent),
+        (chosen.artefacts_dir, *([settings.database.path.parent] if settings.database.path else ())),
     )
 
 
@@ -136,7 +164,7 @@ def places(settings: Settings, *, erase: bool) -> "Places":
     stayed: dict[Path, Path] = {}
     if known.named and chosen.processed == "keep" and inbox.is_dir():
         stayed = {Path(source.name): source.path for source in scan(known)}
-    return Places(ours, chosen.artefacts_dir, inbox, stayed)
+    return Places(ours, chosen.artefacts_dir, inbox, stayed, watcher_of(settings))
 
 
 def make_folder(key: str, path: Path) -> None:

@@ -1,14 +1,14 @@
 """Settings -> what records, what watches, and what tells of it."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fracture_watch.assembly.deliveries import subscriptions
 from fracture_watch.assembly.destinations import workshop
 from fracture_watch.assembly.model import Runtime
-from fracture_watch.assembly.storage import filing, inbox_lock, make_folder, privacy, tree
+from fracture_watch.assembly.storage import filing, inbox_lock, make_folder, privacy, tree, watcher_of
 from fracture_watch.config import Settings
 from fracture_watch.imaging.sniff import HEAD, may_become, sniff
 from fracture_watch.intake.completeness import Completeness, completeness
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fracture_watch.delivery.metrics import Metrics
     from fracture_watch.receive.door import Look
     from fracture_watch.records import SourceFile
-    from fracture_watch.service import Service
+    from fracture_watch.service import PutBack, Service
     from fracture_watch.timeline import Inbox
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def service(settings: Settings, running: Runtime, database: Database) -> "Servic
 
     card = running.classifier.card
     gallery = Gallery(Illustrator(card.preprocessor, settings.model.heatmaps), settings.filing.artefacts_dir)
-    store = Store(database, card.facts, subscriptions(settings))
+    store = Store(database, card.facts, subscriptions(settings), watcher_of(settings))
     return Service(LocalEngine(running.pipeline), store, gallery, workshop(settings, running))
 
 
@@ -48,7 +48,7 @@ def outdated(settings: Settings, running: Runtime, database: Database) -> "Itera
     """What only other models have classified, where it is filed; results without a file stay as they are."""
     from fracture_watch.results.store import Store
 
-    for path in Store(database, running.classifier.card.facts).outdated():
+    for path in Store(database, running.classifier.card.facts, watcher=watcher_of(settings)).outdated():
         if path.is_file() and not path.is_symlink():
             yield from scan(tree(settings, path))
         else:
@@ -62,6 +62,7 @@ def daemon(settings: Settings, running: Runtime, database: Database) -> "Daemon"
 
     inbox = settings.inbox
     make_folder("inbox.path", inbox.path)
+    watcher = watcher_of(settings, make=True)
     settling = Settling(inbox.settle_seconds, inbox.give_up_seconds, check_completeness)
     folder = Folder(
         tree(settings, inbox.path),
@@ -73,7 +74,7 @@ def daemon(settings: Settings, running: Runtime, database: Database) -> "Daemon"
     return Daemon(
         folder,
         service(settings, running, database),
-        Store(database, running.classifier.card.facts),
+        Store(database, running.classifier.card.facts, watcher=watcher),
         filing(settings),
         Pace(inbox.give_up_seconds),
         running.metrics,
@@ -123,6 +124,10 @@ def website(
     def status() -> "DaemonStatus | None":
         return watcher.status if watcher else None
 
+    def retry(ids: Iterable[int]) -> "list[PutBack]":
+        items = quarantined(database, quarantine, list(ids), watcher=watcher_of(settings))
+        return list(put_back(database, filing(settings), items))
+
     if watcher:
         _watch_status(running.metrics, watcher)
     site = Site(
@@ -138,7 +143,7 @@ def website(
         card=card,
         receiver=receiver or (lambda: None),
         history=lambda wanted: timeline(trail(database, wanted), wanted, inbox(settings)),
-        retry=lambda ids: list(put_back(database, filing(settings), quarantined(database, quarantine, list(ids)))),
+        retry=retry,
         patient=privacy(settings).patient,
     )
     token = web.token.get_secret_value() if web.token else None

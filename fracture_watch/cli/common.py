@@ -36,7 +36,7 @@ def open_results(settings: "Settings") -> "Database":
     from fracture_watch import assembly
     from fracture_watch.errors import WrongUse
 
-    if not settings.database.path.exists():
+    if settings.database.path and not settings.database.path.exists():
         raise WrongUse(f"{settings.database.path}: there is no database yet; `fracture-watch run` or `scan` makes it")
     return assembly.open_database(settings)
 

@@ -86,9 +86,9 @@ def _database(settings: "Settings") -> Iterator[Check]:
 
     def looked_at() -> str:
         path = assembly.database_path(settings)
-        return look_at(path) if path.exists() else writable(path)
+        return look_at(settings.database.url) if path is None or path.exists() else writable(path)
 
-    yield _tried("database", settings.database.url, looked_at)
+    yield _tried("database", settings.database.shown, looked_at)
 
 
 def _folders(settings: "Settings") -> Iterator[Check]:
@@ -227,13 +227,13 @@ def _waiting(state: "Standing | None") -> str:
 
 def _undelivered(settings: "Settings") -> "tuple[dict[str, Standing], dict[str, Standing]]":
     """What waits and what was given up, by destination; a database that cannot be read is another check's finding."""
-    import sqlite3
-
+    from fracture_watch.errors import FractureWatchError
     from fracture_watch.results.outbox import standings
 
+    path = settings.database.path
     try:
-        found = standings(settings.database.path) if settings.database.path.exists() else []
-    except sqlite3.Error:
+        found = standings(settings.database.url) if path is None or path.exists() else []
+    except FractureWatchError:
         found = []
     waits = {state.destination: state for state in found if state.waiting}
     return waits, {state.destination: state for state in found if state.given_up}

@@ -79,7 +79,7 @@ def _work(settings: "Settings", running: "Runtime", watcher: "Daemon | None", st
     if watcher is None:
         stop.wait()
         return
-    log.info("drop radiographs into %s; results are recorded in %s", settings.inbox.path, settings.database.path)
+    log.info("drop radiographs into %s; results are recorded in %s", settings.inbox.path, settings.database.shown)
     watcher.run(stop)
 
 

@@ -26,7 +26,7 @@ def trace(
     from fracture_watch.timeline import timeline
 
     found = Trail((), ())
-    if settings.database.path.exists():
+    if settings.database.path is None or settings.database.path.exists():
         with closing(assembly.open_database(settings)) as database:
             found = trail(database, wanted, assembly.recorded_as(settings, wanted))
     steps = timeline(found, wanted, assembly.inbox(settings))
@@ -62,7 +62,7 @@ def retry(
     from fracture_watch.service import put_back
 
     with closing(open_results(settings)) as database:
-        items = quarantined(database, settings.filing.quarantine_dir, ids or (), code)
+        items = quarantined(database, settings.filing.quarantine_dir, ids or (), code, assembly.watcher_of(settings))
         missing = sorted(set(ids or ()) - {item.id for item in items})
         for done in put_back(database, assembly.filing(settings), items):
             missing += [] if done.target else [done.item.id]
@@ -103,7 +103,7 @@ def prune(
     with closing(open_results(settings)) as database:
         counts = remove(database, wanted, assembly.places(settings, erase=patient is not None), really=yes)
     if as_json:
-        names = ("rows", "files", "bytes", "in_inbox", "elsewhere")
+        names = ("rows", "files", "bytes", "in_inbox", "elsewhere", "of_other_watchers")
         say_json({"summary": {"removed": yes} | {name: counts[name] for name in names}})
         return
     say(
@@ -114,6 +114,11 @@ def prune(
         say(f"{counts['in_inbox']} results stay, because their file stays in the inbox and would be received again")
     if counts["elsewhere"]:
         say(f"{counts['elsewhere']} files stay where they were scanned")
+    if counts["of_other_watchers"]:
+        say(
+            f"{counts['of_other_watchers']} results stay, because they and their files are other watchers'; "
+            "run the same on their machines"
+        )
     if not yes:
         say("nothing was changed; --yes does it")
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 
-from fracture_watch.config.base import Bool, ConfigPath, Float, Int, Section, from_folder
+from fracture_watch.config.base import Bool, ConfigPath, Float, Int, Section
+from fracture_watch.config.database import DatabaseSettings
 from fracture_watch.config.destinations import DestinationSettings
 from fracture_watch.config.dicom import DicomSettings
 from fracture_watch.config.receiving import ReceiveSettings
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 _PREFIX = "FRACTURE_WATCH__"
-_CONFIDENTIAL = {"webhooks", "token", "salt"}  # whose values no message quotes
+_CONFIDENTIAL = {"webhooks", "token", "salt", "database"}  # whose values no message quotes
 _SHORTEST_SALT = 16  # characters
 
 _BODY_PARTS = (  # limbs, hip and shoulder are what the shipped model was trained on
@@ -93,25 +94,6 @@ class ModelSettings(Section):
     batch_size: Int = Field(16, ge=1, le=1024)
     views: Literal["card", "whole"] = "card"
     heatmaps: Literal["positives", "all", "none"] = "positives"
-
-
-class DatabaseSettings(Section):
-    """Where results are recorded: an SQLAlchemy URL; a relative SQLite path is relative to the configuration."""
-
-    url: str = "sqlite:///fracture_watch.db"
-
-    @field_validator("url")
-    @classmethod
-    def _known(cls, url: str, info: ValidationInfo) -> str:
-        prefix = "sqlite:///"
-        if not url.startswith(prefix) or url == prefix or ":memory:" in url:
-            raise ValueError("must be sqlite:///FILE")
-        return prefix + str(from_folder(Path(url.removeprefix(prefix)), info))
-
-    @property
-    def path(self) -> Path:
-        """The SQLite file."""
-        return Path(self.url.removeprefix("sqlite:///"))
 
 
 class WebSettings(Section):
@@ -181,7 +163,7 @@ class Settings(Section):
             "database.url": self.database.path,
         } | {f"dicom.destinations, {d.name}": d.folder for d in self.dicom.destinations if d.folder}
         for key, folder in folders.items():
-            if folder.is_relative_to(self.inbox.path):
+            if folder and folder.is_relative_to(self.inbox.path):
                 raise ValueError(f"{key} ({folder}) lies inside inbox.path ({self.inbox.path}); put it elsewhere")
         return self
 

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -20,6 +21,9 @@ _LONGEST_PAUSE = 60.0  # so soon it is noticed that a destination is back
 
 class Queue(Protocol):
     """Where deliveries wait."""
+
+    def turn(self, destination: str) -> AbstractContextManager[bool]:
+        """Whether it is this process's turn to deliver there; nobody else does until the end."""
 
     def next_due(self, destination: str, at: str) -> Delivery | None:
         """What has been due for longest: what failed stands behind what was not tried yet."""
@@ -118,6 +122,10 @@ class Sender:
 
     def deliver_next(self) -> float:
         """Try the delivery that has been due for longest; gives back for how many seconds to rest."""
+        with self._queue.turn(self._destination) as ours:
+            return self._deliver() if ours else _IDLE_SECONDS
+
+    def _deliver(self) -> float:
         delivery = self._queue.next_due(self._destination, as_utc(self._clock()))
         if delivery is None:
             return _IDLE_SECONDS

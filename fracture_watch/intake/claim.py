@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import socket
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,39 @@ def claimed(lock: Path, what: str) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def name_of(place: Path, *, make: bool) -> str | None:
+    """The name that an inbox has, among those of other machines too; it is kept in a file and goes with the folder.
+
+    Parameters
+    ----------
+    place : Path
+        The file.
+    make : bool
+        Give it a name, if it has none.
+
+    Raises
+    ------
+    InvalidSettings
+        If the file cannot be made or read.
+    """
+    try:
+        if make and not place.exists():
+            part = place.with_name(f"{place.name}.part")
+            with part.open("w", encoding="ascii") as file:
+                file.write(f"{uuid.uuid4()}\n")
+                file.flush()
+                os.fsync(file.fileno())  # or a power cut leaves an empty one under the right name
+            part.rename(place)
+        return str(uuid.UUID(place.read_text(encoding="ascii").strip()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InvalidSettings(
+            f"{place}, the name of this inbox in the database, cannot be used ({error}); put it back from a backup. "
+            "Under another name, earlier results of this inbox are taken for another watcher's"
+        ) from error
 
 
 def holder(lock: Path) -> str | None:

@@ -1,18 +1,16 @@
 """What is to be told to others: rows beside the results they are about, until they are delivered or given up."""
 
-import sqlite3
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, or_, select, text, update
+from sqlalchemy import Connection, delete, insert, inspect, or_, select, text, update
 
 from fracture_watch.records import Delivery, Kind, Status, as_utc
-from fracture_watch.results.database import Database
+from fracture_watch.results.database import Database, looking
 from fracture_watch.results.queries import RESULTS, STUDIES
 from fracture_watch.results.schema import FileRow, OutboxRow, StudyRow
 
@@ -123,6 +121,10 @@ class Outbox:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def turn(self, destination: str) -> AbstractContextManager[bool]:
+        """Whether it is this process's turn to deliver there; nobody else does until the end."""
+        return self._database.turn(f"outbox {destination}")
+
     def next_due(self, destination: str, at: str) -> Delivery | None:
         """What has been due for longest, with what it is about as it is recorded now."""
         # What is of later than now was recorded before somebody set the clock back.
@@ -170,9 +172,9 @@ class Outbox:
             return [Standing(*row) for row in connection.execute(text(_STANDINGS))]
 
 
-def standings(path: Path) -> list[Standing]:
-    """The same, of an SQLite file that is neither changed nor migrated."""
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'outbox'").fetchone():
+def standings(url: str) -> list[Standing]:
+    """The same, of a database that is neither changed nor migrated."""
+    with looking(url) as backend, backend.engine.connect() as connection:
+        if not inspect(connection).has_table("outbox"):
             return []  # of a version before; nothing waits in it
-        return [Standing(*row) for row in connection.execute(_STANDINGS)]
+        return [Standing(*row) for row in connection.execute(text(_STANDINGS))]

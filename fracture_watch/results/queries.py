@@ -6,11 +6,24 @@ from dataclasses import dataclass, replace
 from types import NoneType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, column, literal, select, table, tuple_
+from sqlalchemy import (
+    ColumnClause,
+    ColumnElement,
+    Double,
+    Integer,
+    Select,
+    and_,
+    column,
+    literal,
+    select,
+    table,
+    tuple_,
+)
 
 from fracture_watch.records import Label
 from fracture_watch.results import cursors
 from fracture_watch.results.database import Database
+from fracture_watch.results.types import NUMBER, TEXT
 
 COLUMNS = (
     "id received_at completed_at source_path filed_path status code detail notes sha256 duplicate_of patient_id "
@@ -21,8 +34,19 @@ COLUMNS = (
 STUDY_COLUMNS = (
     "study_uid patient_id study_date files classified fractured max_probability prediction last_result_at"
 ).split()
-RESULTS = table("results", *map(column, COLUMNS))
-STUDIES = table("studies", *map(column, STUDY_COLUMNS))
+_TYPES: dict[str, Any] = {  # the others are text
+    **dict.fromkeys(("id", "duplicate_of"), NUMBER),
+    **dict.fromkeys("rows columns frame files classified fractured".split(), Integer),
+    **dict.fromkeys(("probability", "threshold", "max_probability"), Double),
+}
+
+
+def _typed(name: str) -> ColumnClause[Any]:
+    return column(name, _TYPES.get(name, TEXT))
+
+
+RESULTS = table("results", *map(_typed, COLUMNS))
+STUDIES = table("studies", *map(_typed, STUDY_COLUMNS))
 _NEWEST = ("completed_at", "id")
 _URGENT = ("max_probability", "last_result_at", "study_uid")
 _WORKLIST: tuple[str | None, ...] = (
@@ -194,11 +218,9 @@ def _descending(names: Sequence[str]) -> list[ColumnElement[Any]]:
 
 def _before(names: Sequence[str], position: cursors.Position) -> ColumnElement[bool]:
     """What follows a row in descending order, among rows that are null where it is."""
-    places: list[tuple[ColumnElement[Any], Any]] = [
-        (column(name), value) for name, value in zip(names, position, strict=True)
-    ]
-    known = [(name, value) for name, value in places if value is not None]
-    following = tuple_(*[name for name, _ in known]) < tuple_(*[literal(value) for _, value in known])
+    places = [(_typed(name), value) for name, value in zip(names, position, strict=True)]
+    known = [(name, literal(value, name.type)) for name, value in places if value is not None]
+    following = tuple_(*[name for name, _ in known]) < tuple_(*[value for _, value in known])
     return and_(*[name.is_(None) for name, value in places if value is None], following)
 
 

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, delete, func, literal, not_, select, tuple_, update
+from sqlalchemy.orm import aliased
 
 from fracture_watch.records import Label, Status
 from fracture_watch.results.database import CHUNK, Database
 from fracture_watch.results.rows import as_path, as_text
-from fracture_watch.results.schema import EventRow, FileRow, StudyRow, has_status
+from fracture_watch.results.schema import EventRow, FileRow, StudyRow, has_status, of_watcher
 from fracture_watch.results.studies import count_studies
+from fracture_watch.results.types import NUMBER, TEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +39,18 @@ class Kept:
     result: tuple[str, str] | None = None
 
 
-def rows_to_remove(database: Database, wanted: Wanted) -> Iterator[list[Kept]]:
-    """The rows, the oldest first, piece by piece; the pieces before may be removed meanwhile."""
-    conditions: list[Any] = [FileRow.filed, FileRow.status != str(Status.STALLED)]
-    if wanted.before:
-        conditions.append(FileRow.completed_at < wanted.before)
-    if wanted.patient is not None:
-        conditions.append(FileRow.patient_id.in_(wanted.patient))
-    else:  # what needs somebody's attention is not forgotten by its age
-        conditions.append(has_status(Status.CLASSIFIED, Status.DUPLICATE))
-    if wanted.keep_positives:
-        positive = select(FileRow.sha256).where(FileRow.prediction == str(Label.FRACTURED))
-        conditions.append(FileRow.sha256.not_in(positive))
+def rows_to_remove(database: Database, wanted: Wanted, watcher: str | None = None) -> Iterator[list[Kept]]:
+    """The rows, the oldest first, piece by piece; the pieces before may be removed meanwhile.
+
+    Those of other watchers are left to them: without its row nobody would find a file that lies on another machine.
+    """
+    conditions = [*_conditions(wanted), of_watcher(watcher)]
     places = FileRow.filed_path, FileRow.heatmap_path
     result = FileRow.prediction, FileRow.sha256, FileRow.model_id
     oldest_first = FileRow.completed_at, FileRow.id  # as the indexes have it
     last = "", 0
     while True:
-        onward = tuple_(*oldest_first) > tuple_(*map(literal, last))
+        onward = tuple_(*oldest_first) > tuple_(literal(last[0], TEXT), literal(last[1], NUMBER))
         with database.reading() as connection:
             rows = connection.execute(
                 select(FileRow.id, FileRow.study_key, FileRow.completed_at, *places, *result)
@@ -66,6 +62,13 @@ def rows_to_remove(database: Database, wanted: Wanted) -> Iterator[list[Kept]]:
             return
         yield [_kept(row) for row in rows]
         last = rows[-1].completed_at, rows[-1].id
+
+
+def count_of_others(database: Database, wanted: Wanted, watcher: str | None) -> int:
+    """How many of the rows are left to other watchers."""
+    others = select(func.count()).select_from(FileRow).where(*_conditions(wanted), not_(of_watcher(watcher)))
+    with database.reading() as connection:
+        return connection.scalar(others) or 0
 
 
 def remove_rows(database: Database, rows: Collection[Kept]) -> None:
@@ -85,14 +88,29 @@ def remove_rows(database: Database, rows: Collection[Kept]) -> None:
             count_studies(connection, model, [key for key in left if key])
 
 
-def shared_places(database: Database, rows: Collection[Kept]) -> set[Path]:
+def shared_places(database: Database, rows: Collection[Kept], watcher: str | None = None) -> set[Path]:
     """Which of the rows' files other rows stand for, too: a filed picture that a later model has classified."""
     places = [as_text(row.filed_path) for row in rows if row.filed_path]
     others = select(FileRow.filed_path).where(
-        FileRow.filed_path.in_(places), FileRow.id.not_in([row.id for row in rows])
+        FileRow.filed_path.in_(places), FileRow.id.not_in([row.id for row in rows]), of_watcher(watcher)
     )
     with database.reading() as connection:
         return {as_path(place) for place in connection.scalars(others) if place}
+
+
+def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
+    conditions: list[Any] = [FileRow.filed, FileRow.status != str(Status.STALLED)]
+    if wanted.before:
+        conditions.append(FileRow.completed_at < wanted.before)
+    if wanted.patient is not None:
+        conditions.append(FileRow.patient_id.in_(wanted.patient))
+    else:  # what needs somebody's attention is not forgotten by its age
+        conditions.append(has_status(Status.CLASSIFIED, Status.DUPLICATE))
+    if wanted.keep_positives:
+        positive = aliased(FileRow)
+        same = select(positive.id).where(positive.sha256 == FileRow.sha256)
+        conditions.append(not_(same.where(positive.prediction == str(Label.FRACTURED)).exists()))
+    return conditions
 
 
 def _kept(row: Any) -> Kept:

@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, ForeignKey, Index, Text, func, text
+from sqlalchemy import BigInteger, ColumnElement, ForeignKey, Index, func, or_, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from fracture_watch.results.types import NUMBER, TEXT
 
 
 def _where(condition: str) -> dict[str, Any]:
@@ -14,10 +16,14 @@ def _where(condition: str) -> dict[str, Any]:
 PROBLEM = "status IN ('failed', 'rejected', 'stalled') AND (status = 'stalled' OR filed_path IS NOT NULL)"
 
 
+STARTS = 256  # characters of a path that PostgreSQL has in order
+START = f"substr(source_path, 1, {STARTS})"
+
+
 class Base(DeclarativeBase):
     """Everything that the migrations create. Timestamps are UTC ISO 8601 text on every database."""
 
-    type_annotation_map = {str: Text}  # noqa: RUF012  SQLAlchemy's own idiom
+    type_annotation_map = {str: TEXT}  # noqa: RUF012  SQLAlchemy's own idiom
 
 
 class ModelRow(Base):
@@ -36,7 +42,7 @@ class FileRow(Base):
 
     __tablename__ = "file"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
     received_at: Mapped[str]
     completed_at: Mapped[str]
     source_path: Mapped[str]
@@ -50,7 +56,7 @@ class FileRow(Base):
     detail: Mapped[str | None]
     notes: Mapped[str | None] = mapped_column(comment="JSON array")
     sha256: Mapped[str | None] = mapped_column(index=True)
-    duplicate_of: Mapped[int | None] = mapped_column(ForeignKey("file.id"))
+    duplicate_of: Mapped[int | None] = mapped_column(NUMBER, ForeignKey("file.id"))
     patient_id: Mapped[str | None]
     study_uid: Mapped[str | None]
     study_key: Mapped[str | None] = mapped_column(
@@ -73,6 +79,9 @@ class FileRow(Base):
     model_id: Mapped[str | None] = mapped_column(ForeignKey("model.id"))
     heatmap_path: Mapped[str | None]
     manufacturer: Mapped[str | None]
+    watcher: Mapped[str | None] = mapped_column(
+        comment="whose inbox it came to, where several watchers have one database: its paths are of that machine"
+    )
 
     __table_args__ = (
         # One result per content and model, whatever crashes or races: the database itself refuses a second.
@@ -83,8 +92,10 @@ class FileRow(Base):
             unique=True,
             **_where("status = 'classified'"),
         ),
-        Index("file_source", "source_path"),
-        Index("file_filed", "filed_path"),
+        # Paths may be longer than what a B-tree of PostgreSQL takes, so that it has their hashes.
+        Index("file_source", "source_path", postgresql_using="hash"),
+        Index("file_source_start", text(START)).ddl_if(dialect="postgresql"),
+        Index("file_filed", "filed_path", postgresql_using="hash"),
         Index("file_study_uid", "study_uid"),
         Index("file_series_uid", "series_uid"),
         Index("file_accession_number", "accession_number"),
@@ -110,6 +121,12 @@ def has_status(*statuses: str) -> ColumnElement[bool]:
     A million rows share a status; where statistics are missing, SQLite may take its index before that of a UID.
     """
     return func.coalesce(FileRow.status, "").in_([str(status) for status in statuses])
+
+
+def of_watcher(watcher: str | None) -> ColumnElement[bool]:
+    """Rows whose paths mean something here: those of this inbox, and those that name none."""
+    unnamed = FileRow.watcher.is_(None)
+    return unnamed if watcher is None else or_(unnamed, FileRow.watcher == watcher)
 
 
 class StudyRow(Base):
@@ -138,12 +155,14 @@ class EventRow(Base):
 
     __tablename__ = "event"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
     at: Mapped[str]
-    file_id: Mapped[int | None] = mapped_column(ForeignKey("file.id", ondelete="CASCADE"), index=True)
-    source_path: Mapped[str] = mapped_column(index=True)
+    file_id: Mapped[int | None] = mapped_column(NUMBER, ForeignKey("file.id", ondelete="CASCADE"), index=True)
+    source_path: Mapped[str]
     what: Mapped[str]
     detail: Mapped[str]
+
+    __table_args__ = (Index("ix_event_source_path", "source_path", postgresql_using="hash"),)
 
 
 class OutboxRow(Base):
@@ -151,11 +170,12 @@ class OutboxRow(Base):
 
     __tablename__ = "outbox"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
     delivery_id: Mapped[str] = mapped_column(unique=True, comment="the same at every attempt")
     kind: Mapped[str] = mapped_column(comment="result or study")
     destination: Mapped[str] = mapped_column(comment="webhook:NAME")
     file_id: Mapped[int] = mapped_column(
+        NUMBER,
         ForeignKey("file.id", ondelete="CASCADE"),
         index=True,
         comment="the result it is about, or the latest of the study; what is sent is built when it is sent",
@@ -194,8 +214,8 @@ class VerdictRow(Base):
 
     __tablename__ = "verdict"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
     at: Mapped[str]
-    file_id: Mapped[int] = mapped_column(ForeignKey("file.id", ondelete="CASCADE"), index=True)
-    verdict: Mapped[str]
-    source: Mapped[str | None]
+    file_id: Mapped[int] = mapped_column(NUMBER, ForeignKey("file.id", ondelete="CASCADE"), index=True)
+    verdict: Mapped[str] = mapped_column(comment="agree, disagree or unsure; the latest of a file counts")
+    source: Mapped[str | None] = mapped_column(comment="the imported file of labels that said it; null: a reader")

@@ -6,8 +6,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import Connection, Table, func, insert, or_, select, update
-from sqlalchemy.sql import delete
+from sqlalchemy import Connection, Table, bindparam, delete, func, insert, not_, or_, select, update
+from sqlalchemy.orm import aliased
 
 from fracture_watch.records import (
     DROPPED,
@@ -36,12 +36,15 @@ from fracture_watch.results.rows import (
     source_row,
     source_text,
 )
-from fracture_watch.results.schema import FileRow, ModelRow, has_status
+from fracture_watch.results.schema import FileRow, ModelRow, has_status, of_watcher
 from fracture_watch.results.studies import count_studies, ensure_study
 from fracture_watch.results.trail import What, note
+from fracture_watch.results.types import insert_or_ignore
 
 # Compiled once; an ORM insert with values is put together anew for every row, which takes longer than SQLite does.
-_INSERT = insert(cast(Table, FileRow.__table__)).returning(FileRow.id)
+_FILES = cast(Table, FileRow.__table__)
+_INSERT = insert(_FILES).returning(FileRow.id)
+_FILED = update(_FILES).where(_FILES.c.id == bindparam("number")).values(filed=True, filed_path=bindparam("place"))
 
 
 class Store:
@@ -54,12 +57,21 @@ class Store:
         The model in force.
     subscriptions : sequence of Subscription
         Who is to be told of what is recorded.
+    watcher : str, optional
+        Whose inbox the files come to, where several watchers have the database.
     """
 
-    def __init__(self, database: Database, model: ModelFacts, subscriptions: Sequence[Subscription] = ()) -> None:
+    def __init__(
+        self,
+        database: Database,
+        model: ModelFacts,
+        subscriptions: Sequence[Subscription] = (),
+        watcher: str | None = None,
+    ) -> None:
         self._database = database
         self._model = model
         self._subscriptions = subscriptions
+        self._watcher = watcher
 
     def known(self, digests: Collection[str]) -> set[str]:
         """Which of these contents the model in force has classified."""
@@ -78,6 +90,7 @@ class Store:
                         FileRow.source_path.in_(chunk),
                         FileRow.filed_path == FileRow.source_path,
                         FileRow.model_id == self._model.id,
+                        of_watcher(self._watcher),
                     )
                 )
                 found |= {by_key[key] for key in map(tuple, rows) if key in by_key}
@@ -85,12 +98,13 @@ class Store:
 
     def outdated(self) -> Iterator[Path]:
         """Where each content lies that only other models have classified; the latest place of each, oldest first."""
-        current = select(FileRow.sha256).where(
-            FileRow.model_id == self._model.id, FileRow.status == str(Status.CLASSIFIED)
-        )
+        current = aliased(FileRow)
+        done = select(current.id).where(current.sha256 == FileRow.sha256, current.model_id == self._model.id)
+        done = done.where(func.coalesce(current.status, "") == str(Status.CLASSIFIED))
         latest = (
             select(func.max(FileRow.id))
-            .where(FileRow.model_id.is_not(None), FileRow.filed_path.is_not(None), FileRow.sha256.not_in(current))
+            .where(FileRow.model_id.is_not(None), FileRow.filed_path.is_not(None), of_watcher(self._watcher))
+            .where(not_(done.exists()))
             .group_by(FileRow.sha256)
         )
         found = select(FileRow.filed_path).where(FileRow.id.in_(latest)).order_by(FileRow.id)
@@ -113,13 +127,14 @@ class Store:
             originals = self._classified(connection, {o.sha256 for _, o, _ in entries if o.sha256})
             recorded: list[Recorded] = []
             studies: set[str] = set()
+            instances = _known_instances(connection, [outcome for _, outcome, _ in entries])
+            _forget_stalled(connection, [source_text(source) for source, _, _ in entries], self._watcher)
             for source, proposed, filed_path in entries:
-                outcome = _with_conflict(connection, _settled(proposed, originals))
-                row = row_of(source, outcome, filed_path, originals, self._model)
-                if row["study_key"]:
+                outcome = _with_conflict(connection, _settled(proposed, originals), instances)
+                row = row_of(source, outcome, filed_path, originals, self._model) | {"watcher": self._watcher}
+                if row["study_key"] and row["study_key"] not in studies:
                     studies.add(row["study_key"])
                     ensure_study(connection, row)
-                _forget_stalled(connection, row)
                 file_id = connection.execute(_INSERT, row).scalar_one()
                 if isinstance(outcome, Classified):
                     originals.setdefault(outcome.sha256, file_id)
@@ -132,8 +147,9 @@ class Store:
     def record_stalled(self, source: SourceFile, stalled: Stalled) -> None:
         """Make a file that keeps growing visible; its row gives way to its outcome."""
         row = source_row(source) | {"filed": True, "status": str(stalled.status), "detail": stalled.detail}
+        row["watcher"] = self._watcher
         with self._database.writing() as connection:
-            _forget_stalled(connection, row)
+            _forget_stalled(connection, [row["source_path"]], self._watcher)
             connection.execute(insert(FileRow).values(row))
             note(connection, row["source_path"], What.STALLED, stalled.detail)
 
@@ -144,10 +160,9 @@ class Store:
 
     def filed(self, places: Sequence[tuple[Recorded, Path | None]]) -> None:
         """Note that files are where they now are."""
+        now_there = [{"number": item.id, "place": place_text(item.source, path)} for item, path in places]
         with self._database.writing() as connection:
-            for recorded, path in places:
-                values = {"filed": True, "filed_path": place_text(recorded.source, path)}
-                connection.execute(update(FileRow).where(FileRow.id == recorded.id).values(values))
+            connection.execute(_FILED, now_there)
 
     def unfiled(self, inbox: Path) -> list[Recorded]:
         """What a crash or a fault left committed but not put in its place, oldest first."""
@@ -156,7 +171,8 @@ class Store:
             rows = connection.execute(
                 select(FileRow.__table__, ModelRow.name, ModelRow.version)
                 .outerjoin(ModelRow, ModelRow.id == FileRow.model_id)
-                .where(FileRow.filed.is_(False), or_(below, FileRow.source_path.not_like(os.sep + "%")))
+                .where(FileRow.filed.is_(False), FileRow.watcher == self._watcher)
+                .where(or_(below, FileRow.source_path.not_like(os.sep + "%")))
                 .order_by(FileRow.id)
             )
             return [recorded_of(row._mapping, _attempts(connection, row._mapping)) for row in rows.all()]
@@ -182,8 +198,8 @@ class Store:
     def _take_over(self, connection: Connection) -> bool:
         """Name the model in force; tells whether the latest result is another one's."""
         latest = select(FileRow.model_id).where(FileRow.model_id.is_not(None)).order_by(FileRow.id.desc()).limit(1)
-        if connection.scalar(select(ModelRow.id).where(ModelRow.id == self._model.id)) is None:
-            connection.execute(insert(ModelRow).values(**asdict(self._model), first_used_at=now()))
+        facts = asdict(self._model) | {"first_used_at": now()}
+        connection.execute(insert_or_ignore(cast(Table, ModelRow.__table__), connection.dialect), facts)
         return connection.scalar(latest) not in (None, self._model.id)
 
 
@@ -194,10 +210,26 @@ def _settled(outcome: Outcome, originals: dict[str, int]) -> Outcome:
     return outcome
 
 
-def _with_conflict(connection: Connection, outcome: Outcome) -> Outcome:
-    """PS3.3 C.12.1: a SOP Instance UID names one object; other bytes under the same one are noted, not refused."""
+def _known_instances(connection: Connection, outcomes: Sequence[Outcome]) -> set[str | None]:
+    """Which SOP Instance UIDs of a batch are known: one question for all, since hardly any is."""
+    uids = {outcome.facts.sop_instance_uid for outcome in outcomes} - {None}
+    known: set[str | None] = set()
+    for chunk in chunks([uid for uid in uids if uid]):
+        these = select(FileRow.sop_instance_uid).where(FileRow.sop_instance_uid.in_(chunk))
+        known |= set(connection.scalars(these.where(has_status(Status.CLASSIFIED)).distinct()))
+    return known
+
+
+def _with_conflict(connection: Connection, outcome: Outcome, instances: set[str | None]) -> Outcome:
+    """PS3.3 C.12.1: a SOP Instance UID names one object; other bytes under the same one are noted, not refused.
+
+    ``instances`` are those that may be known; this one is from here on.
+    """
     uid = outcome.facts.sop_instance_uid
     if not isinstance(outcome, Classified) or not uid:
+        return outcome
+    if uid not in instances:
+        instances.add(uid)
         return outcome
     other = connection.scalar(
         select(FileRow.id)
@@ -217,13 +249,16 @@ def _objects(outcome: Outcome) -> frozenset[Kind]:
     return outcome.objects if isinstance(outcome, Classified) else frozenset()
 
 
-def _forget_stalled(connection: Connection, row: dict[str, Any]) -> None:
-    path = row["source_path"]
-    same = FileRow.source_path == path
-    if path.startswith(DROPPED):  # such an alias begins with the inode and changes with the rest while the file grows
-        begin = path.partition("-")[0]
-        same = (FileRow.source_path > f"{begin}-") & (FileRow.source_path < f"{begin}.")
-    connection.execute(delete(FileRow).where(same, has_status(Status.STALLED)))
+def _forget_stalled(connection: Connection, paths: Collection[str], watcher: str | None) -> None:
+    """Rows of files that were still growing give way to what came of them."""
+    stalled = FileRow.watcher == watcher, has_status(Status.STALLED)
+    for chunk in chunks([path for path in paths if not path.startswith(DROPPED)]):
+        connection.execute(delete(FileRow).where(FileRow.source_path.in_(chunk), *stalled))
+    for path in paths:
+        if path.startswith(DROPPED):  # such an alias begins with the inode and changes with the rest while it grows
+            begin = path.partition("-")[0]
+            grown = FileRow.source_path > f"{begin}-", FileRow.source_path < f"{begin}."
+            connection.execute(delete(FileRow).where(*grown, *stalled))
 
 
 def _attempts(connection: Connection, row: Any) -> int:

@@ -1,24 +1,23 @@
 """One row a study, kept in the transaction of each of its results."""
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Connection, case, distinct, func, insert, select, update
+from sqlalchemy import Connection, Table, case, distinct, func, select, update
 
 from fracture_watch.records import Label, Status
 from fracture_watch.results.database import chunks
 from fracture_watch.results.schema import FileRow, StudyRow
+from fracture_watch.results.types import insert_or_ignore
 
 _COUNTED = "files classified fractured max_probability last_result_at".split()
 
 
 def ensure_study(connection: Connection, row: dict[str, Any]) -> None:
     """Make the study of a file's row, unless it is there."""
-    key = row["study_key"]
-    if connection.scalar(select(StudyRow.study_uid).where(StudyRow.study_uid == key)) is None:
-        empty = {"files": 0, "classified": 0, "fractured": 0, "last_result_at": row["completed_at"]}
-        identity = {"study_uid": key, "patient_id": row["patient_id"], "study_date": row["study_date"]}
-        connection.execute(insert(StudyRow).values(identity | empty))
+    empty = {"files": 0, "classified": 0, "fractured": 0, "last_result_at": row["completed_at"]}
+    identity = {"study_uid": row["study_key"], "patient_id": row["patient_id"], "study_date": row["study_date"]}
+    connection.execute(insert_or_ignore(cast(Table, StudyRow.__table__), connection.dialect), identity | empty)
 
 
 def count_studies(connection: Connection, model_id: str, keys: Collection[str] | None) -> None:

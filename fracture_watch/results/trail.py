@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, insert, or_, selec
 from fracture_watch.records import now
 from fracture_watch.results.database import Database
 from fracture_watch.results.rows import as_path, as_text
-from fracture_watch.results.schema import EventRow, FileRow, ModelRow, OutboxRow
+from fracture_watch.results.schema import EventRow, FileRow, ModelRow, OutboxRow, of_watcher
 
 _MOST_ROWS = 1000  # of one trace: a study with more is asked for by its results
 
@@ -78,10 +78,18 @@ class Quarantined:
 
 
 def quarantined(
-    database: Database, folder: Path, ids: Collection[int] = (), code: str | None = None
+    database: Database,
+    folder: Path,
+    ids: Collection[int] = (),
+    code: str | None = None,
+    watcher: str | None = None,
 ) -> list[Quarantined]:
-    """What the database says lies in the quarantine ``folder``, the oldest first; some of it, or by default all."""
-    conditions = [FileRow.filed, FileRow.filed_path.startswith(as_text(folder) + os.sep, autoescape=True)]
+    """What the database says lies in the quarantine ``folder``, the oldest first; some of it, or by default all.
+
+    Of several watchers that have the database, what is another one's is left out.
+    """
+    below = FileRow.filed_path.startswith(as_text(folder) + os.sep, autoescape=True)
+    conditions = [of_watcher(watcher), FileRow.filed, below]
     conditions += [FileRow.id.in_(list(ids))] if ids else []
     conditions += [FileRow.code == code] if code else []
     columns = FileRow.id, FileRow.source_path, FileRow.filed_path, FileRow.code

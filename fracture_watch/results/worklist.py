@@ -11,7 +11,6 @@ from sqlalchemy import (
     Connection,
     Select,
     and_,
-    column,
     exists,
     func,
     literal,
@@ -28,7 +27,8 @@ from fracture_watch.records import Label, Status
 from fracture_watch.results import cursors
 from fracture_watch.results.database import Database
 from fracture_watch.results.queries import Page
-from fracture_watch.results.schema import PROBLEM, FileRow, ModelRow, StudyRow
+from fracture_watch.results.schema import PROBLEM, START, STARTS, FileRow, ModelRow, StudyRow
+from fracture_watch.results.types import NUMBER, TEXT
 
 PARTS: tuple[str | None, ...] = (str(Label.FRACTURED), str(Label.NOT_FRACTURED), None)
 PROBLEMS = (Status.FAILED, Status.REJECTED, Status.STALLED)
@@ -133,7 +133,7 @@ def problems(database: Database, status: Status, after: str | None = None, limit
     statement = select(FileRow.__table__).where(text(PROBLEM), FileRow.status == str(status))
     if after is not None:
         place = cursors.decode(str(status), after, (str, int))
-        statement = statement.where(tuple_(*newest) < tuple_(*map(literal, place)))
+        statement = statement.where(tuple_(*newest) < tuple_(literal(place[0], TEXT), literal(place[1], NUMBER)))
     with database.reading() as connection:
         found = connection.execute(statement.order_by(*[name.desc() for name in newest]).limit(limit + 1)).mappings()
         rows = [dict(row) for row in found]
@@ -178,13 +178,11 @@ def _walk(
 
 def _past(position: Sequence[Any], *, forwards: bool) -> ColumnElement[bool]:
     """What follows a study among those whose probability is null where its own is."""
-    places = list(zip(_ORDER, position, strict=True))
-    known: list[tuple[ColumnElement[Any], ColumnElement[Any]]] = [
-        (column(name), literal(value)) for name, value in places if value is not None
-    ]
+    places = [(_STUDY.c[name], value) for name, value in zip(_ORDER, position, strict=True)]
+    known = [(name, literal(value, name.type)) for name, value in places if value is not None]
     compare = operator.lt if forwards else operator.gt
     following = compare(tuple_(*[name for name, _ in known]), tuple_(*[value for _, value in known]))
-    return and_(*[column(name).is_(None) for name, value in places if value is None], following)
+    return and_(*[name.is_(None) for name, value in places if value is None], following)
 
 
 def _narrowed(connection: Connection, wanted: Wanted) -> Select[Any]:
@@ -235,6 +233,9 @@ def _found(wanted: str, patient: str | None, inbox: str) -> Select[Any]:
     for key, name, before in places:
         spellings = {wanted, wanted.upper(), wanted.lower()}
         begins = or_(*[_begins(name, before + spelling) for spelling in sorted(spellings)])
+        if name is FileRow.source_path:  # the same for PostgreSQL's index
+            starts = literal_column(START, TEXT)
+            begins &= or_(*[_begins(starts, (before + spelling)[:STARTS]) for spelling in sorted(spellings)])
         found = select(key.label("key")).where(begins, key.is_not(None)).limit(_MOST_FOUND).subquery()
         pieces.append(select(found.c.key))
     return select(union_all(*pieces).subquery().c.key)

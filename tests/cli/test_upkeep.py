@@ -241,7 +241,7 @@ class TestPrune:
         change(config.parent, "UPDATE file SET completed_at = '2020'")
         _, out, _ = fw("prune", "--older-than", "1d", "--yes", "--json")
         assert json.loads(out)["summary"] | {"removed": 0} == {
-            "removed": 0, "rows": 0, "files": 0, "bytes": 0, "in_inbox": 1, "elsewhere": 0,
+            "removed": 0, "rows": 0, "files": 0, "bytes": 0, "in_inbox": 1, "elsewhere": 0, "of_other_watchers": 0,
         }  # fmt: skip
 
     def test_a_scanned_archive_is_never_touched(self, fw, config):

@@ -221,7 +221,7 @@ def test_a_sender_lives_through_a_database_that_is_away_and_stops_when_told(tmp_
     stop, asked = threading.Event(), threading.Event()
 
     class Away:
-        def next_due(self, destination, at):
+        def turn(self, destination):
             asked.set()
             raise DatabaseUnavailable("the database is away")
 

@@ -11,7 +11,7 @@ import pytest
 from fracture_watch import assembly
 from fracture_watch.config import load_settings
 from fracture_watch.errors import DatabaseUnavailable
-from fracture_watch.results import database as database_room
+from fracture_watch.results import sqlite as sqlite_room
 from tests.conftest import png
 from tests.test_daemon import drop, files, until
 
@@ -200,7 +200,7 @@ def test_a_daemon_does_not_start_over_a_damaged_database(house):
 
 
 def test_a_lock_that_outlasts_the_patience_names_what_to_do(house, monkeypatch):
-    monkeypatch.setattr(database_room, "_BUSY_MILLISECONDS", 200)
+    monkeypatch.setattr(sqlite_room, "_BUSY_MILLISECONDS", 200)
     daemon = house()
     with daemon.working(), closing(sqlite3.connect(path_of(daemon), isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")

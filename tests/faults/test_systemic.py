@@ -11,7 +11,7 @@ import pytest
 
 from fracture_watch import assembly
 from fracture_watch.config import load_settings
-from fracture_watch.results import database as database_room
+from fracture_watch.results import sqlite as sqlite_room
 from tests.conftest import png, write_config
 from tests.test_daemon import built, drop, files, rows, until, working
 
@@ -184,7 +184,7 @@ def test_permissions_that_are_lost_and_given_back(tmp_path, weights, runtime, op
 
 
 def test_a_database_that_another_program_keeps_locked(tmp_path, weights, runtime, monkeypatch):
-    monkeypatch.setattr(database_room, "_BUSY_MILLISECONDS", 300)
+    monkeypatch.setattr(sqlite_room, "_BUSY_MILLISECONDS", 300)
     daemon = built(tmp_path, weights, runtime, filing=ROOM)
     with working(daemon), closing(sqlite3.connect(tmp_path / "fracture_watch.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

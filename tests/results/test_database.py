@@ -24,13 +24,13 @@ def test_a_new_database_has_the_two_views_with_the_contract_columns(tmp_path):
     )
 
 
-def test_the_tables_that_the_migrations_make_are_those_of_the_schema(tmp_path):
+@pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based index")
+def test_the_tables_that_the_migrations_make_are_those_of_the_schema(database):
     from alembic.autogenerate import compare_metadata
     from alembic.runtime.migration import MigrationContext
 
     from fracture_watch.results.schema import Base
 
-    database = Database(url(tmp_path))
     with database.reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 

@@ -14,17 +14,13 @@ from fracture_watch.results.database import Database
 from fracture_watch.results.outbox import _STANDINGS, Outbox, Subscription, standings
 from fracture_watch.results.removal import Wanted, remove_rows, rows_to_remove
 from fracture_watch.results.store import Store
-from tests.results.test_store import MODEL, OTHER, classified, query, record, source
+from tests.databases import query
+from tests.results.test_store import MODEL, OTHER, classified, record, source
 
 LATE = "9999"
 BOTH = frozenset(Kind)
 EVERYTHING = Subscription("webhook:all", BOTH, quiet_seconds=60.0)
 POSITIVES = Subscription("webhook:positives", BOTH, frozenset({"fractured"}), 60.0)
-
-
-@pytest.fixture
-def database(tmp_path):
-    return Database(f"sqlite:///{tmp_path / 'x.db'}")
 
 
 @pytest.fixture
@@ -37,9 +33,9 @@ def outbox(database):
     return Outbox(database)
 
 
-def waiting(tmp_path):
+def waiting(database):
     sql = "SELECT destination, kind, file_id FROM outbox WHERE next_attempt_at IS NOT NULL ORDER BY id"
-    return [(row["destination"].removeprefix("webhook:"), row["kind"], row["file_id"]) for row in query(tmp_path, sql)]
+    return [(row["destination"].removeprefix("webhook:"), row["kind"], row["file_id"]) for row in query(database, sql)]
 
 
 def drain(outbox, destination="webhook:all", at=LATE):
@@ -51,39 +47,40 @@ def drain(outbox, destination="webhook:all", at=LATE):
     return told
 
 
-def test_every_row_is_told_to_who_wants_any_and_predictions_to_who_filters(store, tmp_path):
+def test_every_row_is_told_to_who_wants_any_and_predictions_to_who_filters(store, database):
     record(store, "a", classified("aa", 0.9))
     record(store, "b", classified("bb", 0.1))
     record(store, "c", Duplicate("aa", Facts()))
     record(store, "d", Rejected("out_of_scope", "a chest", "dd"))
     record(store, "e", Failed("corrupt", "broken", "ee"))
-    results = [(who, file) for who, kind, file in waiting(tmp_path) if kind == "result"]
+    results = [(who, file) for who, kind, file in waiting(database) if kind == "result"]
     assert results == [("all", 1), ("positives", 1), ("all", 2), ("all", 3), ("all", 4), ("all", 5)]
-    studies = [(who, file) for who, kind, file in waiting(tmp_path) if kind == "study"]
+    studies = [(who, file) for who, kind, file in waiting(database) if kind == "study"]
     assert studies == [("all", 1), ("positives", 1), ("all", 2)]
 
 
-def test_without_subscribers_nothing_is_written(database, tmp_path):
+def test_without_subscribers_nothing_is_written(database):
     record(Store(database, MODEL), "a", classified("aa"))
-    assert waiting(tmp_path) == []
+    assert waiting(database) == []
 
 
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
 def test_a_result_that_is_not_committed_is_told_to_nobody(database, store, tmp_path):
     (tmp_path / "x.db").rename(tmp_path / "away.db")
     with pytest.raises(DatabaseUnavailable):
         record(store, "a", classified("aa"))
     (tmp_path / "away.db").rename(tmp_path / "x.db")
-    assert (waiting(tmp_path), query(tmp_path, "SELECT * FROM results")) == ([], [])
+    assert (waiting(database), query(database, "SELECT * FROM results")) == ([], [])
     record(store, "a", classified("aa"))
-    assert len(waiting(tmp_path)) == 4
+    assert len(waiting(database)) == 4
 
 
-def test_what_is_told_is_the_row_as_it_is_now(store, outbox, tmp_path):
+def test_what_is_told_is_the_row_as_it_is_now(store, outbox, database):
     recorded = record(store, "a", classified("aa", patient_id="P1"))
     store.filed([(recorded, Path("/done/elsewhere"))])
     delivery = outbox.next_due("webhook:all", LATE)
     assert (delivery.kind, delivery.subject["filed_path"]) == (Kind.RESULT, "/done/elsewhere")
-    assert "P1" not in str(query(tmp_path, "SELECT * FROM outbox"))
+    assert "P1" not in str(query(database, "SELECT * FROM outbox"))
 
 
 def test_ids_are_made_of_what_they_name(store, outbox):
@@ -94,10 +91,10 @@ def test_ids_are_made_of_what_they_name(store, outbox):
     assert uuid.UUID(one.id).version == 5
 
 
-def test_a_study_is_told_of_once_it_was_quiet(store, outbox, tmp_path):
+def test_a_study_is_told_of_once_it_was_quiet(store, outbox, database):
     record(store, "a", classified("aa", study_uid="1.2"))
     record(store, "b", classified("bb", study_uid="1.2"))
-    [row] = query(tmp_path, "SELECT last_result_at FROM studies")
+    [row] = query(database, "SELECT last_result_at FROM studies")
     last = datetime.fromisoformat(row["last_result_at"])
     just_before, then = (as_utc(last + timedelta(seconds=seconds)) for seconds in (59.9, 60))
     assert [d.kind for d in drain(outbox, at=just_before)] == ["result", "result"]
@@ -117,7 +114,7 @@ def test_a_late_file_tells_of_the_study_again_and_a_duplicate_does_not(store, ou
     assert second.id != first.id
 
 
-def test_a_late_file_takes_the_place_of_what_was_not_taken_yet(store, outbox, tmp_path):
+def test_a_late_file_takes_the_place_of_what_was_not_taken_yet(store, outbox, database):
     record(store, "a", classified("aa", study_uid="1.2"))
     outbox.delivered(outbox.next_due("webhook:all", LATE), LATE)
     under_way = outbox.next_due("webhook:all", LATE)
@@ -140,7 +137,7 @@ def test_a_study_that_another_model_calls_sound_is_not_told_as_fractured(databas
     assert [(d.kind, d.subject["prediction"]) for d in drain(outbox, "webhook:positives")] == [("result", "fractured")]
 
 
-def test_failures_wait_and_what_is_given_up_does_not(store, outbox, tmp_path):
+def test_failures_wait_and_what_is_given_up_does_not(store, outbox, url):
     record(store, "a", Failed("corrupt", "broken", "aa"))
     delivery = outbox.next_due("webhook:all", LATE)
     outbox.failed(delivery, "it answered 500", "2096-01-01T00:00:00.000000Z")
@@ -153,7 +150,7 @@ def test_failures_wait_and_what_is_given_up_does_not(store, outbox, tmp_path):
     [standing] = outbox.standings()
     assert (standing.waiting, standing.given_up, standing.last_error) == (0, 1, "it answered 502")
     assert outbox.next_due("webhook:all", LATE) is None
-    assert standings(tmp_path / "x.db") == outbox.standings()
+    assert standings(url) == outbox.standings()
 
 
 def test_the_oldest_goes_first(store, outbox):
@@ -170,32 +167,35 @@ def test_what_waits_for_nobody_is_given_up_when_it_is_old(store, outbox):
     assert (standing.given_up, standing.last_error) == (1, "it is not in the settings any more")
 
 
-def test_to_erase_a_patient_erases_what_waits_and_what_was_delivered(database, store, outbox, tmp_path):
+def test_to_erase_a_patient_erases_what_waits_and_what_was_delivered(kind, database, store, outbox, tmp_path):
     erased = record(store, "a", classified("aa", patient_id="P1", study_uid="1.2.840.99.7"))
     kept = record(store, "b", classified("bb", patient_id="P2", study_uid="3.4"))
     store.filed([(item, item.filed_path) for item in (erased, kept)])
     drain(outbox, "webhook:positives")
     for rows in rows_to_remove(database, Wanted(patient=("P1",))):
         remove_rows(database, rows)
-    left = query(tmp_path, "SELECT destination, kind, file_id, study_uid FROM outbox ORDER BY id")
+    left = query(database, "SELECT destination, kind, file_id, study_uid FROM outbox ORDER BY id")
     assert {row["file_id"] for row in left} == {kept.id}
     assert len(left) == 4
     database.close()
+    if kind != "sqlite":
+        return  # what a server's files hold is its administrator's
     with sqlite3.connect(tmp_path / "x.db") as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     assert b"1.2.840.99.7" not in b"".join(path.read_bytes() for path in tmp_path.glob("x.db*"))
 
 
-def test_an_old_study_stays_told_when_its_first_files_are_pruned(database, store, outbox, tmp_path):
+def test_an_old_study_stays_told_when_its_first_files_are_pruned(database, store, outbox):
     first = record(store, "a", classified("aa", study_uid="1.2"))
     drain(outbox)
     last = record(store, "b", classified("bb", study_uid="1.2"))
     store.filed([(item, item.filed_path) for item in (first, last)])
-    [rows] = rows_to_remove(database, Wanted(before=query(tmp_path, "SELECT max(completed_at) t FROM file")[0]["t"]))
+    [rows] = rows_to_remove(database, Wanted(before=query(database, "SELECT max(completed_at) t FROM file")[0]["t"]))
     remove_rows(database, rows)
     assert [(d.kind, d.subject.get("files")) for d in drain(outbox)] == [("result", None), ("study", 1)]
 
 
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
 def test_what_is_asked_every_second_looks_at_nothing_that_was_delivered(store, outbox, database):
     record(store, "a", classified("aa"))
     drain(outbox)
@@ -218,14 +218,14 @@ def test_a_database_from_before_gets_the_table_and_keeps_its_rows(tmp_path):
     record(Store(database, MODEL), "a", classified("aa"))
     database.close()
     with sqlite3.connect(tmp_path / "x.db") as connection:
-        connection.executescript("DROP TABLE outbox; DROP TABLE verdict")
+        connection.executescript("DROP TABLE outbox; DROP TABLE verdict; ALTER TABLE file DROP COLUMN watcher")
         connection.executescript("DROP INDEX file_modality; DROP INDEX file_body_part; DROP INDEX file_problem")
         connection.execute("UPDATE alembic_version SET version_num = ?", (before,))
     database = Database(f"sqlite:///{tmp_path / 'x.db'}")
     assert len(list(tmp_path.glob("*.bak"))) == 1
     record(Store(database, MODEL, [EVERYTHING]), "b", classified("bb"))
-    assert waiting(tmp_path) == [("all", "result", 2), ("all", "study", 2)]
-    assert len(query(tmp_path, "SELECT id FROM results")) == 2
+    assert waiting(database) == [("all", "result", 2), ("all", "study", 2)]
+    assert len(query(database, "SELECT id FROM results")) == 2
 
 
 def test_a_clock_that_is_set_back_keeps_nothing_from_being_told(store, outbox):
@@ -236,13 +236,13 @@ def test_a_clock_that_is_set_back_keeps_nothing_from_being_told(store, outbox):
 def test_a_database_from_before_has_nothing_that_waits(tmp_path):
     with sqlite3.connect(tmp_path / "old.db") as connection:
         connection.execute("CREATE TABLE file (id)")
-    assert standings(tmp_path / "old.db") == []
+    assert standings(f"sqlite:///{tmp_path / 'old.db'}") == []
 
 
-def test_stalled_files_are_told_when_they_are_through(store, tmp_path):
+def test_stalled_files_are_told_when_they_are_through(store, database):
     store.record_stalled(source("a"), Stalled("still growing"))
-    assert waiting(tmp_path) == []
+    assert waiting(database) == []
     record(store, "a", classified("aa"))
-    [row] = query(tmp_path, "SELECT status FROM results")
+    [row] = query(database, "SELECT status FROM results")
     assert row["status"] == Status.CLASSIFIED
-    assert len(waiting(tmp_path)) == 4
+    assert len(waiting(database)) == 4

@@ -24,8 +24,8 @@ MODEL = ModelFacts("m", "1", "x")
 
 
 @pytest.fixture
-def database(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+def database(url):
+    database = Database(url)
     store = Store(database, MODEL)
     for number, probability in enumerate((0.2, 0.6, 0.9)):
         label = Label.FRACTURED if probability >= 0.5 else Label.NOT_FRACTURED
@@ -33,7 +33,8 @@ def database(tmp_path):
         outcome = Classified(str(number), facts, Prediction(label, probability, 0.5, MODEL))
         store.record([(SourceFile(Path(f"/in/{number}"), 0, 0, 0, "2026"), outcome, None)])
     store.record([(SourceFile(Path("/in/bad"), 0, 0, 0, "2026"), Failed("corrupt", "x"), None)])
-    return database
+    yield database
+    database.close()
 
 
 @pytest.mark.parametrize(

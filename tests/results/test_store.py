@@ -1,5 +1,4 @@
 import json
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -18,15 +17,10 @@ from fracture_watch.records import (
     Stalled,
     now,
 )
-from fracture_watch.results.database import Database
 from fracture_watch.results.store import Store
+from tests.databases import query
 
 MODEL, OTHER = ModelFacts("m", "1", "model-a"), ModelFacts("m", "2", "model-b")
-
-
-@pytest.fixture
-def database(tmp_path):
-    return Database(f"sqlite:///{tmp_path / 'x.db'}")
 
 
 @pytest.fixture
@@ -48,15 +42,9 @@ def record(store: Store, name: str, outcome, inode: int = 1):
     return recorded
 
 
-def query(tmp_path, sql):
-    with sqlite3.connect(tmp_path / "x.db") as connection:
-        connection.row_factory = sqlite3.Row
-        return [dict(row) for row in connection.execute(sql)]
-
-
-def test_a_prediction_becomes_a_row_that_says_everything(store, tmp_path):
+def test_a_prediction_becomes_a_row_that_says_everything(store, database):
     record(store, "a.dcm", classified("aa", 0.75, patient_id="P1", study_uid="1.2", modality="DX", rows=3))
-    [row] = query(tmp_path, "SELECT * FROM results")
+    [row] = query(database, "SELECT * FROM results")
     wanted = {
         "source_path": "/in/a.dcm",
         "filed_path": "/done/a.dcm",
@@ -82,44 +70,44 @@ def test_a_prediction_becomes_a_row_that_says_everything(store, tmp_path):
     assert row["received_at"] <= row["completed_at"] <= now()
 
 
-def test_failures_say_code_and_detail_and_have_no_model(store, tmp_path):
+def test_failures_say_code_and_detail_and_have_no_model(store, database):
     record(store, "a", Failed("corrupt", "broken", "aa"))
     record(store, "b", Rejected("out_of_scope", "a chest", "bb", Facts(study_uid="9")))
-    rows = query(tmp_path, "SELECT status, code, detail, model_id, prediction FROM results ORDER BY id")
+    rows = query(database, "SELECT status, code, detail, model_id, prediction FROM results ORDER BY id")
     assert [tuple(row.values()) for row in rows] == [
         ("failed", "corrupt", "broken", None, None),
         ("rejected", "out_of_scope", "a chest", None, None),
     ]
 
 
-def test_the_same_content_again_is_a_duplicate_of_the_first(store, tmp_path):
+def test_the_same_content_again_is_a_duplicate_of_the_first(store, database):
     first = record(store, "a", classified("aa"))
     record(store, "b", Duplicate("aa", Facts()))
-    [row] = query(tmp_path, "SELECT status, duplicate_of, prediction FROM results WHERE id > 1")
+    [row] = query(database, "SELECT status, duplicate_of, prediction FROM results WHERE id > 1")
     assert tuple(row.values()) == ("duplicate", first.id, None)
 
 
-def test_a_race_between_two_processes_ends_in_one_result(store, database, tmp_path):
+def test_a_race_between_two_processes_ends_in_one_result(store, database):
     record(store, "a", classified("aa"))
     record(Store(database, MODEL), "b", classified("aa"))
-    assert [r["status"] for r in query(tmp_path, "SELECT status FROM results ORDER BY id")] == [
+    assert [r["status"] for r in query(database, "SELECT status FROM results ORDER BY id")] == [
         "classified",
         "duplicate",
     ]
 
 
-def test_other_bytes_under_the_same_uid_are_classified_and_noted(store, tmp_path):
+def test_other_bytes_under_the_same_uid_are_classified_and_noted(store, database):
     record(store, "a", classified("aa", sop_instance_uid="1.2.3"))
     record(store, "b", classified("bb", sop_instance_uid="1.2.3"))
     record(store, "c", classified("cc", sop_instance_uid="1.2.4"))
     record(store, "d", Duplicate("bb", Facts(sop_instance_uid="1.2.3")))
-    notes = [json.loads(row["notes"] or "[]") for row in query(tmp_path, "SELECT notes FROM results ORDER BY id")]
+    notes = [json.loads(row["notes"] or "[]") for row in query(database, "SELECT notes FROM results ORDER BY id")]
     assert notes == [["odd"], ["odd", "result 1 has the same SOP Instance UID and other bytes"], ["odd"], []]
 
 
-def test_two_copies_in_one_batch_are_one_result_and_one_duplicate(store, tmp_path):
+def test_two_copies_in_one_batch_are_one_result_and_one_duplicate(store, database):
     store.record([(source(n), o, None) for n, o in (("a", classified("aa")), ("b", Duplicate("aa", Facts())))])
-    assert query(tmp_path, "SELECT duplicate_of FROM results ORDER BY id") == [
+    assert query(database, "SELECT duplicate_of FROM results ORDER BY id") == [
         {"duplicate_of": None},
         {"duplicate_of": 1},
     ]
@@ -130,7 +118,7 @@ def test_the_database_itself_refuses_a_second_result(store, database):
     with pytest.raises(IntegrityError), database.writing() as connection:
         connection.exec_driver_sql(
             "INSERT INTO file (received_at, completed_at, source_path, source_size, source_modified_ns, source_inode,"
-            " filed, status, sha256, model_id) VALUES ('', '', '', 0, 0, 0, 1, 'classified', 'aa', 'model-a')"
+            " filed, status, sha256, model_id) VALUES ('', '', '', 0, 0, 0, true, 'classified', 'aa', 'model-a')"
         )
 
 
@@ -141,22 +129,22 @@ def test_content_is_known_to_the_model_that_classified_it_only(store, database):
     assert Store(database, OTHER).known({"aa"}) == set()
 
 
-def test_another_model_classifies_the_same_content_anew(store, database, tmp_path):
+def test_another_model_classifies_the_same_content_anew(store, database):
     record(store, "a", classified("aa"))
     record(Store(database, OTHER), "a", classified("aa", 0.1, OTHER))
-    assert query(tmp_path, "SELECT model_id, status FROM results ORDER BY id") == [
+    assert query(database, "SELECT model_id, status FROM results ORDER BY id") == [
         {"model_id": "model-a", "status": "classified"},
         {"model_id": "model-b", "status": "classified"},
     ]
 
 
-def test_a_study_counts_its_files_and_is_fractured_if_any_is(store, tmp_path):
+def test_a_study_counts_its_files_and_is_fractured_if_any_is(store, database):
     study = {"study_uid": "1.2", "patient_id": "P", "study_date": "2026-01-02"}
     record(store, "a", classified("aa", 0.1, **study))
     record(store, "b", classified("bb", 0.8, **study))
     record(store, "c", Duplicate("bb", Facts(**study)))
     record(store, "d", Rejected("not_for_presentation", "", "dd", Facts(**study)))
-    [row] = query(tmp_path, "SELECT * FROM studies")
+    [row] = query(database, "SELECT * FROM studies")
     assert row.pop("last_result_at")
     assert row == study | {
         "files": 3,
@@ -167,20 +155,20 @@ def test_a_study_counts_its_files_and_is_fractured_if_any_is(store, tmp_path):
     }
 
 
-def test_a_study_shows_the_model_in_force(store, database, tmp_path):
+def test_a_study_shows_the_model_in_force(store, database):
     record(store, "a", classified("aa", 0.9, study_uid="1"))
     record(Store(database, OTHER), "a", classified("aa", 0.1, OTHER, study_uid="1"))
-    [row] = query(tmp_path, "SELECT files, classified, prediction, max_probability FROM studies")
+    [row] = query(database, "SELECT files, classified, prediction, max_probability FROM studies")
     assert tuple(row.values()) == (1, 1, "not fractured", 0.1)
 
 
-def test_a_changed_model_counts_every_study_anew_with_its_first_result(database, tmp_path):
+def test_a_changed_model_counts_every_study_anew_with_its_first_result(database):
     record(Store(database, MODEL), "a", classified("aa", 0.9, study_uid="1.2"))
     record(Store(database, OTHER), "b", classified("bb", 0.1, OTHER, study_uid="3.4"))
     select = "SELECT prediction, classified, fractured, max_probability FROM studies WHERE study_uid = '1.2'"
-    assert tuple(query(tmp_path, select)[0].values()) == (None, 0, 0, None)
+    assert tuple(query(database, select)[0].values()) == (None, 0, 0, None)
     record(Store(database, MODEL), "c", classified("cc", 0.1, study_uid="3.4"))
-    assert tuple(query(tmp_path, select)[0].values()) == ("fractured", 1, 1, 0.9)
+    assert tuple(query(database, select)[0].values()) == ("fractured", 1, 1, 0.9)
 
 
 def test_outdated_is_what_only_other_models_have_classified(database):
@@ -195,22 +183,22 @@ def test_outdated_is_what_only_other_models_have_classified(database):
     assert list(new.outdated()) == [Path("/done/c"), Path("/done/b2")]
 
 
-def test_a_picture_without_uids_is_a_study_of_its_own(store, tmp_path):
+def test_a_picture_without_uids_is_a_study_of_its_own(store, database):
     record(store, "a.png", classified("aa"))
-    assert query(tmp_path, "SELECT study_uid, files FROM studies") == [{"study_uid": "sha256:aa", "files": 1}]
-    assert query(tmp_path, "SELECT study_uid FROM results") == [{"study_uid": None}]
+    assert query(database, "SELECT study_uid, files FROM studies") == [{"study_uid": "sha256:aa", "files": 1}]
+    assert query(database, "SELECT study_uid FROM results") == [{"study_uid": None}]
 
 
-def test_what_is_no_image_makes_no_study(store, tmp_path):
+def test_what_is_no_image_makes_no_study(store, database):
     record(store, "a.txt", Rejected("not_an_image", "", "aa"))
-    assert query(tmp_path, "SELECT * FROM studies") == []
+    assert query(database, "SELECT * FROM studies") == []
 
 
-def test_a_stalled_row_gives_way_to_the_outcome(store, tmp_path):
+def test_a_stalled_row_gives_way_to_the_outcome(store, database):
     store.record_stalled(source("a"), Stalled("still growing"))
-    assert query(tmp_path, "SELECT status, detail FROM results") == [{"status": "stalled", "detail": "still growing"}]
+    assert query(database, "SELECT status, detail FROM results") == [{"status": "stalled", "detail": "still growing"}]
     record(store, "a", classified("aa"))
-    assert query(tmp_path, "SELECT status FROM results") == [{"status": "classified"}]
+    assert query(database, "SELECT status FROM results") == [{"status": "classified"}]
 
 
 def test_what_was_committed_but_not_moved_is_found_again(store):
@@ -232,16 +220,16 @@ def test_what_a_crash_left_is_found_with_its_prediction_and_its_attempts(store):
     assert again.attempts == 2
 
 
-def test_a_row_for_a_stalled_file_is_there_once(store, tmp_path):
+def test_a_row_for_a_stalled_file_is_there_once(store, database):
     for _ in range(2):
         store.record_stalled(source("a"), Stalled("still growing"))
-    assert query(tmp_path, "SELECT status FROM results") == [{"status": "stalled"}]
+    assert query(database, "SELECT status FROM results") == [{"status": "stalled"}]
 
 
-def test_where_a_file_ended_up_is_corrected(store, tmp_path):
+def test_where_a_file_ended_up_is_corrected(store, database):
     recorded = record(store, "a", classified("aa"))
     store.filed([(recorded, Path("/done/a-1"))])
-    assert query(tmp_path, "SELECT filed_path FROM results") == [{"filed_path": "/done/a-1"}]
+    assert query(database, "SELECT filed_path FROM results") == [{"filed_path": "/done/a-1"}]
 
 
 def test_files_that_stay_are_remembered_until_they_or_the_model_change(store, database):
@@ -256,17 +244,17 @@ def test_attempts_count_every_failure_of_the_content(store):
     assert [record(store, name, Failed("corrupt", "", "aa")).attempts for name in "abc"] == [1, 2, 3]
 
 
-def test_hostile_text_is_data(store, tmp_path):
+def test_hostile_text_is_data(store, database):
     evil = "Robert'); DROP TABLE file;--\0\ud800"
     record(store, "a", classified("aa", patient_id=evil))
-    [row] = query(tmp_path, "SELECT patient_id FROM results")
+    [row] = query(database, "SELECT patient_id FROM results")
     assert row["patient_id"] == "Robert'); DROP TABLE file;--\\ud800"
 
 
-def test_paths_that_are_no_utf_8_are_recorded(store, tmp_path):
+def test_paths_that_are_no_utf_8_are_recorded(store, database):
     path = Path("/in/caf\udce9.dcm")
     store.record([(SourceFile(path, 1, 1, 1, now()), classified("aa"), path)])
-    assert query(tmp_path, "SELECT source_path FROM results") == [{"source_path": "/in/caf\\xe9.dcm"}]
+    assert query(database, "SELECT source_path FROM results") == [{"source_path": "/in/caf\\xe9.dcm"}]
 
 
 def test_a_thousand_digests_are_one_question(store):
@@ -274,19 +262,19 @@ def test_a_thousand_digests_are_one_question(store):
     assert store.known({f"{n:064}" for n in range(1200)} | {"aa"}) == {"aa"}
 
 
-def test_notes_are_a_json_array(store, tmp_path):
+def test_notes_are_a_json_array(store, database):
     record(store, "a", classified("aa"))
-    assert json.loads(query(tmp_path, "SELECT notes FROM results")[0]["notes"]) == ["odd"]
+    assert json.loads(query(database, "SELECT notes FROM results")[0]["notes"]) == ["odd"]
 
 
-def test_a_growing_file_whose_path_is_not_recorded_has_one_row(store, tmp_path):
+def test_a_growing_file_whose_path_is_not_recorded_has_one_row(store, database):
     growing = SourceFile(Path("/in/ANA"), 10, 20, 255, now(), alias="dropped:ff-a-14")
     other = SourceFile(Path("/in/BEA"), 10, 20, 4095, now(), alias="dropped:fff-a-14")
     for source in (growing, other):
         store.record_stalled(source, Stalled("still growing"))
     whole = SourceFile(Path("/in/ANA"), 99, 30, 255, now(), alias="dropped:ff-63-1e")
     store.record([(whole, classified("aa"), whole.path)])
-    rows = query(tmp_path, "SELECT source_path, filed_path, status FROM results")
+    rows = query(database, "SELECT source_path, filed_path, status FROM results")
     assert {tuple(row.values()) for row in rows} == {
         ("dropped:fff-a-14", None, "stalled"),
         ("dropped:ff-63-1e", "dropped:ff-63-1e", "classified"),

@@ -15,8 +15,11 @@ from tests.results.test_plans import Asked
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory):
-    database = Database(f"sqlite:///{tmp_path_factory.mktemp('worklist') / 'x.db'}")
+def database(kind, request, tmp_path_factory):
+    if kind == "sqlite":
+        database = Database(f"sqlite:///{tmp_path_factory.mktemp('worklist') / 'x.db'}")
+    else:
+        database = Database((server := request.getfixturevalue("postgresql")).of(server.empty()))
     build(database, 2000)
     yield database
     database.close()
@@ -66,6 +69,7 @@ def test_the_filters_are_what_they_say(database, every):
     assert worklist.page(database, Wanted(text="nobody")).rows == []
 
 
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     "wanted", [Wanted(), Wanted(text="P1"), Wanted(body_part="HAND"), Wanted(modality="CR", since="2026-11-01")]
 )

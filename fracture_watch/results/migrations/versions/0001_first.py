@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from fracture_watch.results.types import NUMBER, TEXT
+
 revision = "0001"
 down_revision = None
 
@@ -25,67 +27,67 @@ FROM study
 def upgrade() -> None:
     op.create_table(
         "model",
-        sa.Column("id", sa.Text, primary_key=True),
-        sa.Column("name", sa.Text, nullable=False),
-        sa.Column("version", sa.Text, nullable=False),
-        sa.Column("first_used_at", sa.Text, nullable=False),
+        sa.Column("id", TEXT, primary_key=True),
+        sa.Column("name", TEXT, nullable=False),
+        sa.Column("version", TEXT, nullable=False),
+        sa.Column("first_used_at", TEXT, nullable=False),
     )
     op.create_table(
         "study",
-        sa.Column("study_uid", sa.Text, primary_key=True),
-        sa.Column("patient_id", sa.Text),
-        sa.Column("study_date", sa.Text),
+        sa.Column("study_uid", TEXT, primary_key=True),
+        sa.Column("patient_id", TEXT),
+        sa.Column("study_date", TEXT),
         sa.Column("files", sa.Integer, nullable=False),
         sa.Column("classified", sa.Integer, nullable=False),
         sa.Column("fractured", sa.Integer, nullable=False),
         sa.Column("max_probability", sa.Double),
-        sa.Column("prediction", sa.Text),
-        sa.Column("last_result_at", sa.Text, nullable=False, index=True),
+        sa.Column("prediction", TEXT),
+        sa.Column("last_result_at", TEXT, nullable=False, index=True),
     )
     op.create_table(
         "file",
-        sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("received_at", sa.Text, nullable=False, index=True),
-        sa.Column("completed_at", sa.Text, nullable=False),
-        sa.Column("source_path", sa.Text, nullable=False),
+        sa.Column("id", NUMBER, primary_key=True),
+        sa.Column("received_at", TEXT, nullable=False, index=True),
+        sa.Column("completed_at", TEXT, nullable=False),
+        sa.Column("source_path", TEXT, nullable=False),
         sa.Column("source_size", sa.BigInteger, nullable=False),
         sa.Column("source_modified_ns", sa.BigInteger, nullable=False),
         sa.Column("source_inode", sa.BigInteger, nullable=False),
-        sa.Column("filed_path", sa.Text),
+        sa.Column("filed_path", TEXT),
         sa.Column("filed", sa.Boolean, nullable=False, comment="whether the file is where filed_path says"),
-        sa.Column("status", sa.Text, nullable=False),
-        sa.Column("code", sa.Text),
-        sa.Column("detail", sa.Text),
-        sa.Column("notes", sa.Text, comment="JSON array"),
-        sa.Column("sha256", sa.Text, index=True),
-        sa.Column("duplicate_of", sa.Integer, sa.ForeignKey("file.id")),
-        sa.Column("patient_id", sa.Text, index=True),
-        sa.Column("study_uid", sa.Text),
+        sa.Column("status", TEXT, nullable=False),
+        sa.Column("code", TEXT),
+        sa.Column("detail", TEXT),
+        sa.Column("notes", TEXT, comment="JSON array"),
+        sa.Column("sha256", TEXT, index=True),
+        sa.Column("duplicate_of", NUMBER, sa.ForeignKey("file.id")),
+        sa.Column("patient_id", TEXT, index=True),
+        sa.Column("study_uid", TEXT),
         sa.Column(
             "study_key",
-            sa.Text,
+            TEXT,
             sa.ForeignKey("study.study_uid"),
             index=True,
             comment="study_uid, or sha256:... for a file without one",
         ),
-        sa.Column("series_uid", sa.Text),
-        sa.Column("sop_instance_uid", sa.Text, index=True),
-        sa.Column("accession_number", sa.Text),
-        sa.Column("modality", sa.Text),
-        sa.Column("body_part", sa.Text),
-        sa.Column("laterality", sa.Text),
-        sa.Column("view_position", sa.Text),
-        sa.Column("study_date", sa.Text),
+        sa.Column("series_uid", TEXT),
+        sa.Column("sop_instance_uid", TEXT, index=True),
+        sa.Column("accession_number", TEXT),
+        sa.Column("modality", TEXT),
+        sa.Column("body_part", TEXT),
+        sa.Column("laterality", TEXT),
+        sa.Column("view_position", TEXT),
+        sa.Column("study_date", TEXT),
         sa.Column("rows", sa.Integer),
         sa.Column("columns", sa.Integer),
         sa.Column("frame", sa.Integer),
-        sa.Column("prediction", sa.Text),
+        sa.Column("prediction", TEXT),
         sa.Column("probability", sa.Double),
         sa.Column("threshold", sa.Double),
-        sa.Column("model_id", sa.Text, sa.ForeignKey("model.id")),
-        sa.Column("heatmap_path", sa.Text),
+        sa.Column("model_id", TEXT, sa.ForeignKey("model.id")),
+        sa.Column("heatmap_path", TEXT),
     )
-    op.create_index("file_source", "file", ["source_path"])
+    op.create_index("file_source", "file", ["source_path"], postgresql_using="hash")  # as long as paths may be
     classified = sa.text("status = 'classified'")
     op.create_index(
         "one_result_per_content_and_model",

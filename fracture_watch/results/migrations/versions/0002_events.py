@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from fracture_watch.results.types import NUMBER, TEXT
+
 revision = "0002"
 down_revision = "0001"
 
@@ -10,15 +12,16 @@ down_revision = "0001"
 def upgrade() -> None:
     op.create_table(
         "event",
-        sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("at", sa.Text, nullable=False),
-        sa.Column("file_id", sa.Integer, sa.ForeignKey("file.id", ondelete="CASCADE"), index=True),
-        sa.Column("source_path", sa.Text, nullable=False, index=True),
-        sa.Column("what", sa.Text, nullable=False),
-        sa.Column("detail", sa.Text, nullable=False),
+        sa.Column("id", NUMBER, primary_key=True),
+        sa.Column("at", TEXT, nullable=False),
+        sa.Column("file_id", NUMBER, sa.ForeignKey("file.id", ondelete="CASCADE"), index=True),
+        sa.Column("source_path", TEXT, nullable=False),
+        sa.Column("what", TEXT, nullable=False),
+        sa.Column("detail", TEXT, nullable=False),
     )
+    op.create_index("ix_event_source_path", "event", ["source_path"], postgresql_using="hash")
     # Where a file ended up is what people ask for, and what retention looks for.
-    op.create_index("file_filed", "file", ["filed_path"])
+    op.create_index("file_filed", "file", ["filed_path"], postgresql_using="hash")
     op.create_index("file_study_uid", "file", ["study_uid"])
     op.create_index("file_series_uid", "file", ["series_uid"])
     op.create_index("file_accession_number", "file", ["accession_number"])

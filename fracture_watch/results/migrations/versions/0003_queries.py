@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from fracture_watch.results.types import TEXT
+
 revision = "0003"
 down_revision = "0002"
 
@@ -45,7 +47,7 @@ _STATISTICS = {
 
 def upgrade() -> None:
     op.execute("DROP VIEW results")
-    op.add_column("file", sa.Column("manufacturer", sa.Text))
+    op.add_column("file", sa.Column("manufacturer", TEXT))
     op.execute(_RESULTS)
     # Nothing asks for a patient or a time alone: newest first goes along. By reception nothing is asked.
     op.drop_index("ix_file_received_at", "file")

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from fracture_watch.results.types import NUMBER, TEXT
+
 revision = "0004"
 down_revision = "0003"
 
@@ -10,13 +12,13 @@ down_revision = "0003"
 def upgrade() -> None:
     op.create_table(
         "outbox",
-        sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("delivery_id", sa.Text, nullable=False, unique=True, comment="the same at every attempt"),
-        sa.Column("kind", sa.Text, nullable=False, comment="result or study"),
-        sa.Column("destination", sa.Text, nullable=False, comment="webhook:NAME"),
+        sa.Column("id", NUMBER, primary_key=True),
+        sa.Column("delivery_id", TEXT, nullable=False, unique=True, comment="the same at every attempt"),
+        sa.Column("kind", TEXT, nullable=False, comment="result or study"),
+        sa.Column("destination", TEXT, nullable=False, comment="webhook:NAME"),
         sa.Column(
             "file_id",
-            sa.Integer,
+            NUMBER,
             sa.ForeignKey("file.id", ondelete="CASCADE"),
             nullable=False,
             index=True,
@@ -24,16 +26,16 @@ def upgrade() -> None:
         ),
         sa.Column(
             "study_uid",
-            sa.Text,
+            TEXT,
             sa.ForeignKey("study.study_uid", ondelete="CASCADE"),
             index=True,
             comment="the study it is about, as the view studies names it; null for a result",
         ),
-        sa.Column("created_at", sa.Text, nullable=False),
+        sa.Column("created_at", TEXT, nullable=False),
         sa.Column("attempts", sa.Integer, nullable=False),
-        sa.Column("next_attempt_at", sa.Text, comment="null: delivered or given up"),
-        sa.Column("delivered_at", sa.Text),
-        sa.Column("last_error", sa.Text),
+        sa.Column("next_attempt_at", TEXT, comment="null: delivered or given up"),
+        sa.Column("delivered_at", TEXT),
+        sa.Column("last_error", TEXT),
     )
     # Delivered rows stay, so what is asked every second looks at the others only.
     waiting = sa.text("next_attempt_at IS NOT NULL")

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from fracture_watch.results.types import NUMBER, TEXT
+
 revision = "0005"
 down_revision = "0004"
 
@@ -19,10 +21,10 @@ _STATISTICS = {
 def upgrade() -> None:
     op.create_table(
         "verdict",
-        sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("at", sa.Text, nullable=False),
-        sa.Column("file_id", sa.Integer, sa.ForeignKey("file.id", ondelete="CASCADE"), nullable=False, index=True),
-        sa.Column("verdict", sa.Text, nullable=False, comment="agree, disagree or unsure; the latest of a file counts"),
+        sa.Column("id", NUMBER, primary_key=True),
+        sa.Column("at", TEXT, nullable=False),
+        sa.Column("file_id", NUMBER, sa.ForeignKey("file.id", ondelete="CASCADE"), nullable=False, index=True),
+        sa.Column("verdict", TEXT, nullable=False, comment="agree, disagree or unsure; the latest of a file counts"),
     )
     for name in ("modality", "body_part"):
         some = sa.text(f"{name} IS NOT NULL")

@@ -3,13 +3,15 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+from fracture_watch.results.types import TEXT
+
+revision = "0007"
+down_revision = "0006"
 
 
 def upgrade() -> None:
     comment = "the imported file of labels that said it; null: a reader"
-    op.add_column("verdict", sa.Column("source", sa.Text, comment=comment))
+    op.add_column("verdict", sa.Column("source", TEXT, comment=comment))
 
 
 def downgrade() -> None:
