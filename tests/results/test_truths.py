@@ -10,7 +10,6 @@ from benchmarks.archive import build
 from fracture_watch.errors import WrongUse
 from fracture_watch.labels import SHA256, UID, read_truths
 from fracture_watch.results import verdicts
-from fracture_watch.results.database import Database
 from fracture_watch.results.truths import import_truths
 from fracture_watch.results.verdicts import Verdict
 
@@ -18,11 +17,9 @@ INBOX = Path("/srv/inbox")
 
 
 @pytest.fixture
-def database(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+def database(database):
     build(database, 300)
-    yield database
-    database.close()
+    return database
 
 
 @pytest.fixture
