@@ -1,5 +1,6 @@
 """The C-STORE SCP: listens, lets peers in, and answers each object when it is in the inbox for good."""
 
+import errno
 import logging
 import threading
 import time
@@ -37,6 +38,10 @@ _REFUSALS: tuple[tuple[type[Exception], Reason, int], ...] = (  # the first that
     (Exception, Reason.UNWRITABLE, 0xC002),
 )
 _TICK_SECONDS = 0.1
+_ADVICE = {
+    errno.EADDRINUSE: "another program has the port. Set dicom.receive.port to a free one, or to 0 for any",
+    errno.EACCES: "ports below 1024 are not for this user. Set dicom.receive.port to another one",
+}
 # For the sender's log, as ErrorComment of at most 64 characters; ours says more.
 _COMMENTS = {
     Reason.NO_ROOM: "no room on the disk of the inbox, try again later",
@@ -167,10 +172,9 @@ class Receiver:
                 parts=(self._door, self._landing, self._tally),
             )
         except OSError as error:
-            raise InvalidSettings(
-                f"dicom.receive: {host}:{port} cannot be used: {error.strerror or error}; another program may have the "
-                "port. Set dicom.receive.port to a free one, or to 0 for any"
-            ) from error
+            advice = _ADVICE.get(error.errno or 0, "dicom.receive.host must be an address of this machine")
+            reason = error.strerror or error
+            raise InvalidSettings(f"dicom.receive: {host}:{port} cannot be used: {reason}; {advice}") from error
         return cast(Server, made)
 
     def _admit(self, event: evt.Event) -> None:
