@@ -115,7 +115,7 @@ class Receiver:
         self._thread = threading.Thread(target=server.serve_forever, args=(_TICK_SECONDS,), name="dicom", daemon=True)
         self._thread.start()
         who = ", ".join(f"{p.ae_title} at {p.network}" for p in self._door.peers) or "anybody on this machine"
-        log.info("receiving DICOM as %s on %s:%d from %s", self._door.ae_title, self._address[0], self.port, who)
+        log.info("receiving DICOM as %s on %s from %s", self._door.ae_title, self._where, who)
         return self
 
     def __exit__(
@@ -146,11 +146,16 @@ class Receiver:
         except StorageUnavailable as error:
             refusing = error.detail
         running = self._thread is not None and self._thread.is_alive()
-        return Listening(self._door.ae_title, f"{self._address[0]}:{self.port}", self._open(), running, refusing)
+        return Listening(self._door.ae_title, self._where, self._open(), running, refusing)
 
     def try_address(self) -> None:
         """Raise ``InvalidSettings`` where it could not listen."""
         self._made_server().server_close()
+
+    @property
+    def _where(self) -> str:
+        host = self._address[0]
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     def _made_server(self) -> Server:
         entity = AE(ae_title=self._door.ae_title)
@@ -161,10 +166,9 @@ class Receiver:
         entity.acse_timeout = self._patience.request
         entity.network_timeout = self._patience.idle
         contexts = [build_context(storage, self._syntaxes) for storage in STORAGE_CLASSES]
-        host, port = self._address
         try:
             made = entity.make_server(
-                (host, port),
+                self._address,
                 contexts=[*contexts, build_context(Verification)],
                 evt_handlers=[(evt.EVT_REQUESTED, self._admit), (evt.EVT_C_STORE, self._store)],
                 server_class=Server,
@@ -174,7 +178,7 @@ class Receiver:
         except OSError as error:
             advice = _ADVICE.get(error.errno or 0, "dicom.receive.host must be an address of this machine")
             reason = error.strerror or error
-            raise InvalidSettings(f"dicom.receive: {host}:{port} cannot be used: {reason}; {advice}") from error
+            raise InvalidSettings(f"dicom.receive: {self._where} cannot be used: {reason}; {advice}") from error
         return cast(Server, made)
 
     def _admit(self, event: evt.Event) -> None:
