@@ -120,13 +120,18 @@ class Landing:
         self._mounts = Mounts()
         self._placing = threading.Lock()
 
-    def begin(self) -> Arriving:
-        """An object begins to come; if it cannot be taken, it says so at its end."""
+    def begin(self, sender: str) -> Arriving:
+        """An object begins to come; if it cannot be taken, it says so at its end.
+
+        Its folder is made now: the watcher sees at once what is renamed into one that it knows already.
+        """
         path = self._inbox / f".{secrets.token_hex(8)}.received.part"
         try:
             self.require_room()
         except StorageUnavailable as error:
             return Arriving(path, self._most, error)
+        with contextlib.suppress(OSError):  # said when it is put there
+            self._make(self._folder_of(sender))
         return Arriving(path, self._most)
 
     def refuse(self, failure: Exception) -> Arriving:
@@ -188,14 +193,15 @@ class Landing:
         """Where it lies now; the watcher may remove the folder at any moment while it is empty."""
         for _ in range(_ATTEMPTS):
             with self._placing, contextlib.suppress(FileNotFoundError):
-                for place in reversed(self._between(folder)):
-                    if place.is_symlink():
-                        raise NotADirectoryError(
-                            errno.ENOTDIR, "is a symbolic link, which is never followed", str(place)
-                        )
-                    place.mkdir(exist_ok=True)
+                self._make(folder)
                 return _named(arriving, folder / name)
         raise StorageUnavailable(f"{folder} cannot be made, or is removed again and again; see who else does that")
+
+    def _make(self, folder: Path) -> None:
+        for place in reversed(self._between(folder)):
+            if place.is_symlink():
+                raise NotADirectoryError(errno.ENOTDIR, "is a symbolic link, which is never followed", str(place))
+            place.mkdir(exist_ok=True)
 
     def _sync(self, folder: Path) -> None:
         """See that all names on the way are on disk; a folder that is gone was emptied: what it held is filed."""

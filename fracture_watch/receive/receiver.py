@@ -1,5 +1,6 @@
 """The C-STORE SCP: listens, lets peers in, and answers each object when it is in the inbox for good."""
 
+import errno
 import logging
 import threading
 import time
@@ -37,6 +38,10 @@ _REFUSALS: tuple[tuple[type[Exception], Reason, int], ...] = (  # the first that
     (Exception, Reason.UNWRITABLE, 0xC002),
 )
 _TICK_SECONDS = 0.1
+_ADVICE = {
+    errno.EADDRINUSE: "another program has the port. Set dicom.receive.port to a free one, or to 0 for any",
+    errno.EACCES: "ports below 1024 are not for this user. Set dicom.receive.port to another one",
+}
 # For the sender's log, as ErrorComment of at most 64 characters; ours says more.
 _COMMENTS = {
     Reason.NO_ROOM: "no room on the disk of the inbox, try again later",
@@ -110,7 +115,7 @@ class Receiver:
         self._thread = threading.Thread(target=server.serve_forever, args=(_TICK_SECONDS,), name="dicom", daemon=True)
         self._thread.start()
         who = ", ".join(f"{p.ae_title} at {p.network}" for p in self._door.peers) or "anybody on this machine"
-        log.info("receiving DICOM as %s on %s:%d from %s", self._door.ae_title, self._address[0], self.port, who)
+        log.info("receiving DICOM as %s on %s from %s", self._door.ae_title, self._where, who)
         return self
 
     def __exit__(
@@ -141,11 +146,16 @@ class Receiver:
         except StorageUnavailable as error:
             refusing = error.detail
         running = self._thread is not None and self._thread.is_alive()
-        return Listening(self._door.ae_title, f"{self._address[0]}:{self.port}", self._open(), running, refusing)
+        return Listening(self._door.ae_title, self._where, self._open(), running, refusing)
 
     def try_address(self) -> None:
         """Raise ``InvalidSettings`` where it could not listen."""
         self._made_server().server_close()
+
+    @property
+    def _where(self) -> str:
+        host = self._address[0]
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     def _made_server(self) -> Server:
         entity = AE(ae_title=self._door.ae_title)
@@ -156,10 +166,9 @@ class Receiver:
         entity.acse_timeout = self._patience.request
         entity.network_timeout = self._patience.idle
         contexts = [build_context(storage, self._syntaxes) for storage in STORAGE_CLASSES]
-        host, port = self._address
         try:
             made = entity.make_server(
-                (host, port),
+                self._address,
                 contexts=[*contexts, build_context(Verification)],
                 evt_handlers=[(evt.EVT_REQUESTED, self._admit), (evt.EVT_C_STORE, self._store)],
                 server_class=Server,
@@ -167,10 +176,9 @@ class Receiver:
                 parts=(self._door, self._landing, self._tally),
             )
         except OSError as error:
-            raise InvalidSettings(
-                f"dicom.receive: {host}:{port} cannot be used: {error.strerror or error}; another program may have the "
-                "port. Set dicom.receive.port to a free one, or to 0 for any"
-            ) from error
+            advice = _ADVICE.get(error.errno or 0, "dicom.receive.host must be an address of this machine")
+            reason = error.strerror or error
+            raise InvalidSettings(f"dicom.receive: {self._where} cannot be used: {reason}; {advice}") from error
         return cast(Server, made)
 
     def _admit(self, event: evt.Event) -> None:

@@ -21,6 +21,7 @@ from fracture_watch.receive.landing import Arriving, Landing
 if TYPE_CHECKING:
     from pynetdicom.association import Association
     from pynetdicom.dimse_primitives import C_ECHO, C_STORE, DimsePrimitiveType
+    from pynetdicom.pdu_primitives import A_ASSOCIATE
     from pynetdicom.presentation import PresentationContext
 
 log = logging.getLogger(__name__)
@@ -205,7 +206,7 @@ class Storing(DIMSEServiceProvider):
         uid = str(command.AffectedSOPInstanceUID)
         if not is_uid(uid):
             return self._landing.refuse(Corrupt("the SOP Instance UID of the request is none"))
-        arriving = self._landing.begin()
+        arriving = self._landing.begin(str(cast("A_ASSOCIATE", self.assoc.requestor.primitive).calling_ae_title))
         arriving.write(file_meta(str(command.AffectedSOPClassUID), uid, syntax))
         return arriving
 

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 import yaml
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification
 
 from fracture_watch import assembly
 from fracture_watch.cli.doctor import _receiver
@@ -123,3 +125,16 @@ def test_without_the_extra_it_says_what_to_install(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "the package pynetdicom is missing: pip install 'fracture-watch[pacs]'" in done.stderr
+
+
+@pytest.mark.parametrize(("host", "address"), [("::1", "[::1]"), ("localhost", "127.0.0.1")])
+def test_it_listens_on_either_loopback(tmp_path, host, address):
+    if host == "::1" and not socket.has_dualstack_ipv6():
+        pytest.skip("there is no IPv6 here")
+    with assembly.receiving(loaded(tmp_path, {"host": host, "port": 0}), Metrics()) as receiver:
+        assert receiver.status.address == f"{address}:{receiver.port}"
+        entity = AE(ae_title="SCU")
+        entity.add_requested_context(Verification)
+        assoc = entity.associate(host, receiver.port, ae_title="FRACTURE_WATCH")
+        assert assoc.send_c_echo().Status == 0x0000
+        assoc.release()

@@ -4,12 +4,14 @@ import io
 import shutil
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fracture_watch.daemon import DaemonStatus
 from fracture_watch.pipeline import Pipeline
+from fracture_watch.receive.door import Listening
 from fracture_watch.records import Classified, Facts, Label, ModelFacts, Prediction
 from fracture_watch.results.database import Database
 from fracture_watch.web.app import Access, create_app
@@ -171,6 +173,25 @@ def test_readiness_has_reasons(tmp_path, pipeline, status, code, reasons):
     assert (answer.status_code, answer.get_json()["reasons"]) == (code, reasons)
     assert answer.get_json()["watching"] == status.mode
     assert ("Retry-After" in answer.headers) is (code == 503)
+
+
+@pytest.mark.parametrize(
+    ("running", "refusing", "reasons"),
+    [
+        (True, None, []),
+        (True, "the disk is full", ["DICOM objects are refused: the disk is full"]),
+        (False, None, ["the DICOM receiver is not running"]),
+    ],
+)
+def test_readiness_tells_of_the_receiver(tmp_path, pipeline, running, refusing, reasons):
+    watcher = DaemonStatus("events", None, 0, 0.0, True)
+    site = replace(
+        site_of(tmp_path, pipeline, watcher), receiver=lambda: Listening("US", "127.0.0.1:1", 2, running, refusing)
+    )
+    answer = create_app(site, Access("127.0.0.1", None, 1 << 20)).test_client().get("/readyz")
+    assert answer.status_code == (503 if reasons else 200)
+    assert answer.get_json()["reasons"] == reasons
+    assert answer.get_json()["receiving"] == {"ae_title": "US", "address": "127.0.0.1:1", "associations": 2}
 
 
 def test_metrics_are_prometheus_text_and_want_the_token(tmp_path, pipeline):
