@@ -5,7 +5,7 @@ from contextlib import ExitStack, closing, contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from fracture_watch.assembly.model import Runtime, card_in_force, decoders, limits, runtime
+from fracture_watch.assembly.model import card_in_force, decoders, limits, runtime
 from fracture_watch.config import DestinationSettings, Settings
 from fracture_watch.delivery.shelf import Shelf
 from fracture_watch.errors import InvalidSettings
@@ -60,12 +60,18 @@ def shelf(settings: Settings) -> Shelf:
     return Shelf(settings.filing.artefacts_dir)
 
 
-def workshop(settings: Settings, running: Runtime) -> "Workshop | None":
-    """What builds the objects that destinations want; ``None`` where there are no destinations."""
+def workshop(settings: Settings, builders: "Builders", preprocessor: "Preprocessor") -> "Workshop | None":
+    """What builds the objects that destinations want; ``None`` where there are no destinations.
+
+    Raises
+    ------
+    InvalidSettings
+        If what builds them is not installed.
+    """
     if not settings.dicom.destinations:
         return None
     require_extra("dicom.destinations")
-    return _workshop(settings, running.workers, running.classifier.card.preprocessor)
+    return _workshop(settings, builders, preprocessor)
 
 
 def require_extra(what: str) -> None:
