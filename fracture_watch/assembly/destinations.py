@@ -1,5 +1,6 @@
 """Settings -> what is built of results as DICOM objects, and where it goes."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from importlib.util import find_spec
@@ -34,7 +35,7 @@ def object_subscriptions(settings: Settings) -> tuple[Subscription, ...]:
     )
 
 
-def object_channels(settings: Settings) -> "dict[str, Channel]":
+def object_channels(settings: Settings, stop: threading.Event) -> "dict[str, Channel]":
     """How objects get to each destination.
 
     Raises
@@ -51,7 +52,7 @@ def object_channels(settings: Settings) -> "dict[str, Channel]":
     channels: dict[str, Channel] = {}
     for d in settings.dicom.destinations:
         node = Node(str(d.host), d.port or 0, str(d.ae_title), d.calling_ae_title)
-        channels[name_of(d)] = Folder(d.folder, kept) if d.folder else Archive(node, kept)
+        channels[name_of(d)] = Folder(d.folder, kept) if d.folder else Archive(node, kept, stop)
     return channels
 
 
