@@ -1,7 +1,7 @@
 """The only room that names concrete classes: Settings -> running parts."""
 
 from fracture_watch.assembly.deliveries import delivering, destination_of, subscriptions
-from fracture_watch.assembly.destinations import exporting, name_of, shelf
+from fracture_watch.assembly.destinations import exporting, name_of, require_extra
 from fracture_watch.assembly.model import Runtime, check_model, cores, limits, load_model, runtime
 from fracture_watch.assembly.receiving import (
     door,
@@ -55,9 +55,9 @@ __all__ = [
     "receiving",
     "receiving_folder",
     "recorded_as",
+    "require_extra",
     "runtime",
     "service",
-    "shelf",
     "subscriptions",
     "tree",
     "try_receiving",

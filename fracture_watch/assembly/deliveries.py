@@ -43,7 +43,7 @@ def delivering(settings: Settings, metrics: "Metrics", stop: threading.Event) ->
     """Deliver what waits, in threads and with connections that nobody else has, until ``stop`` or the end."""
     with closing(open_database(settings)) as database:
         outbox = Outbox(database)
-        senders = _senders(settings, outbox, metrics)
+        senders = _senders(settings, outbox, metrics, stop)
         _watch_outbox(metrics, outbox, senders)
         _forget_orphans(settings, outbox, senders)
         threads = [
@@ -61,12 +61,12 @@ def delivering(settings: Settings, metrics: "Metrics", stop: threading.Event) ->
                 thread.join(max(0.0, deadline - time.monotonic()))
 
 
-def _senders(settings: Settings, outbox: Outbox, metrics: "Metrics") -> "dict[str, Sender]":
+def _senders(settings: Settings, outbox: Outbox, metrics: "Metrics", stop: threading.Event) -> "dict[str, Sender]":
     from fracture_watch.delivery.outbox import Patience, Sender
 
     channels = (
         (settings.webhooks.give_up_days, _hook_channels(settings)),
-        (settings.dicom.give_up_days, object_channels(settings)),
+        (settings.dicom.give_up_days, object_channels(settings, stop)),
     )
     return {
         name: Sender(name, outbox, channel, Patience(give_up=days * 86_400), metrics)

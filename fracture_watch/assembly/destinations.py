@@ -1,11 +1,12 @@
 """Settings -> what is built of results as DICOM objects, and where it goes."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from fracture_watch.assembly.model import Runtime, card_in_force, decoders, limits, runtime
+from fracture_watch.assembly.model import card_in_force, decoders, limits, runtime
 from fracture_watch.config import DestinationSettings, Settings
 from fracture_watch.delivery.shelf import Shelf
 from fracture_watch.errors import InvalidSettings
@@ -34,7 +35,7 @@ def object_subscriptions(settings: Settings) -> tuple[Subscription, ...]:
     )
 
 
-def object_channels(settings: Settings) -> "dict[str, Channel]":
+def object_channels(settings: Settings, stop: threading.Event) -> "dict[str, Channel]":
     """How objects get to each destination.
 
     Raises
@@ -51,7 +52,7 @@ def object_channels(settings: Settings) -> "dict[str, Channel]":
     channels: dict[str, Channel] = {}
     for d in settings.dicom.destinations:
         node = Node(str(d.host), d.port or 0, str(d.ae_title), d.calling_ae_title)
-        channels[name_of(d)] = Folder(d.folder, kept) if d.folder else Archive(node, kept)
+        channels[name_of(d)] = Folder(d.folder, kept) if d.folder else Archive(node, kept, stop)
     return channels
 
 
@@ -60,12 +61,18 @@ def shelf(settings: Settings) -> Shelf:
     return Shelf(settings.filing.artefacts_dir)
 
 
-def workshop(settings: Settings, running: Runtime) -> "Workshop | None":
-    """What builds the objects that destinations want; ``None`` where there are no destinations."""
+def workshop(settings: Settings, builders: "Builders", preprocessor: "Preprocessor") -> "Workshop | None":
+    """What builds the objects that destinations want; ``None`` where there are no destinations.
+
+    Raises
+    ------
+    InvalidSettings
+        If what builds them is not installed.
+    """
     if not settings.dicom.destinations:
         return None
     require_extra("dicom.destinations")
-    return _workshop(settings, running.workers, running.classifier.card.preprocessor)
+    return _workshop(settings, builders, preprocessor)
 
 
 def require_extra(what: str) -> None:

@@ -41,7 +41,8 @@ def service(settings: Settings, running: Runtime, database: Database) -> "Servic
     card = running.classifier.card
     gallery = Gallery(Illustrator(card.preprocessor, settings.model.heatmaps), settings.filing.artefacts_dir)
     store = Store(database, card.facts, subscriptions(settings), watcher_of(settings))
-    return Service(LocalEngine(running.pipeline), store, gallery, workshop(settings, running))
+    build = workshop(settings, running.workers, card.preprocessor)
+    return Service(LocalEngine(running.pipeline), store, gallery, build)
 
 
 def outdated(settings: Settings, running: Runtime, database: Database) -> "Iterator[SourceFile]":

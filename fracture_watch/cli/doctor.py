@@ -161,6 +161,13 @@ def _destinations(settings: "Settings") -> Iterator[Check]:
     waits, _ = _undelivered(settings)
     if not settings.dicom.destinations:
         yield Check("dicom", "dicom.destinations", True, "no DICOM objects are made")
+        return
+
+    def installed() -> str:
+        assembly.require_extra("dicom.destinations")
+        return "what makes DICOM objects is installed"
+
+    yield _tried("dicom", "dicom.destinations", installed)
     for destination in settings.dicom.destinations:
         name = assembly.name_of(destination)
         state, place = waits.get(name), destination.folder

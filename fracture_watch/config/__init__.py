@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from fracture_watch.config.base import Bool, ConfigPath, Float, Int, Section
 from fracture_watch.config.database import DatabaseSettings
-from fracture_watch.config.destinations import DestinationSettings
+from fracture_watch.config.destinations import DestinationSettings, require_names
 from fracture_watch.config.dicom import DicomSettings
 from fracture_watch.config.receiving import ReceiveSettings
 from fracture_watch.config.webhooks import HookSettings, WebhookSettings
@@ -168,13 +168,8 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
-    def _nobody_unnamed(self) -> Self:
-        """An object without its patient and study belongs to nothing in an archive; with them, it names somebody."""
-        if self.dicom.destinations and self.privacy.identifiers != "keep":
-            raise ValueError(
-                "dicom.destinations want privacy.identifiers: keep. An archive files an object by its patient and "
-                f"study, which {self.privacy.identifiers} withholds; take out the destinations, or keep identifiers"
-            )
+    def _named(self) -> Self:
+        require_names(self.dicom.destinations, self.privacy.identifiers)
         return self
 
 

@@ -41,3 +41,12 @@ def _told_apart(destinations: tuple[DestinationSettings, ...]) -> tuple[Destinat
 
 
 Destinations = Annotated[tuple[DestinationSettings, ...], AfterValidator(_told_apart)]
+
+
+def require_names(destinations: tuple[DestinationSettings, ...], identifiers: str) -> None:
+    """Refuse, as a ``ValueError``, objects that would name somebody who is to stay unnamed, or belong to nobody."""
+    if destinations and identifiers != "keep":
+        raise ValueError(
+            "dicom.destinations want privacy.identifiers: keep. An archive files an object by its patient and study, "
+            f"which {identifiers} withholds; take out the destinations, or keep identifiers"
+        )

@@ -4,6 +4,8 @@ import io
 import logging
 import socket
 import struct
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
 
 _CONNECT_SECONDS, _SECONDS = 5.0, 30.0  # to reach an archive; for each of its answers
+_LOOK_SECONDS, _GRACE_SECONDS = 0.5, 3.0  # until the end of the program is noticed, and then for what is under way
 _PLAIN: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 _STORED = 0x0000
 _ALREADY_THERE = 0x0111  # PS3.7 C.5.4, duplicate SOP Instance: it has what it was to have
@@ -80,13 +83,16 @@ class Archive:
     ----------
     node : Node
     shelf : Shelf
+    stop : Event
+        The end of the program: what is under way then gets a few seconds.
     seconds : float
         The most to wait for each answer, and for room to write.
     """
 
-    def __init__(self, node: Node, shelf: Shelf, seconds: float = _SECONDS) -> None:
+    def __init__(self, node: Node, shelf: Shelf, stop: threading.Event, seconds: float = _SECONDS) -> None:
         self._node = node
         self._shelf = shelf
+        self._stop = stop
         self._seconds = seconds
 
     def send(self, delivery: Delivery) -> str | None:
@@ -94,8 +100,13 @@ class Archive:
         content = _content(self._shelf, delivery)
         if content is None:
             return _GONE
-        dataset = dcmread(io.BytesIO(content))
-        attempt = _Attempt(self._seconds)
+        attempt = _Attempt(self._seconds, self._stop)
+        try:
+            return self._attempted(dcmread(io.BytesIO(content)), attempt)
+        finally:
+            attempt.over.set()
+
+    def _attempted(self, dataset: Dataset, attempt: "_Attempt") -> str | None:
         try:
             association = self._associated(dataset, attempt)
         except OSError:  # pynetdicom looks the name up before it begins
@@ -146,11 +157,13 @@ class Archive:
 
 
 class _Attempt:
-    """What is known of one attempt before there is an association."""
+    """What is known of one attempt before there is an association, and its bounds."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, stop: threading.Event) -> None:
         self.connected = False
+        self.over = threading.Event()
         self._limit = struct.pack("ll", int(seconds), 0)
+        self._stop = stop
 
     def opened(self, event: evt.Event) -> None:
         """Bound every write: an archive that stops reading would hold the connection's thread for ever."""
@@ -158,6 +171,15 @@ class _Attempt:
         connection = event.assoc.dul.socket
         if connection and connection.socket:
             connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, self._limit)
+            threading.Thread(target=self._end_with_the_program, args=(connection.socket,), daemon=True).start()
+
+    def _end_with_the_program(self, connection: socket.socket) -> None:
+        """The connection's thread is none that the program ends without: it would wait for overdue answers."""
+        while not self.over.wait(_LOOK_SECONDS):
+            if self._stop.is_set() and not self.over.wait(_GRACE_SECONDS):
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+                return
 
 
 _GONE = "its file is gone from filing.artefacts_dir; `fracture-watch export` builds it anew where the image is kept"

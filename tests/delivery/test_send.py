@@ -20,6 +20,7 @@ from tests.delivery.test_dicom_objects import PICTURE
 
 CLASSES = (uid.Comprehensive3DSRStorage, uid.SecondaryCaptureImageStorage)
 SECONDS = 2.0
+RUNNING = threading.Event()  # never set: the program goes on
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_an_archive_gets_both_objects_as_they_were_built(shelf, built):
         return 0x0000
 
     with provider((evt.EVT_C_STORE, store)) as port:
-        assert [Archive(node(port), shelf).send(delivery) for delivery in built.values()] == [None, None]
+        assert [Archive(node(port), shelf, RUNNING).send(delivery) for delivery in built.values()] == [None, None]
     assert [caller for caller, _ in got] == ["US", "US"]
     for (_, dataset), delivery in zip(got, built.values(), strict=True):
         kept = dcmread(shelf.of(delivery.kind, delivery.subject))
@@ -82,7 +83,7 @@ def test_an_archive_gets_both_objects_as_they_were_built(shelf, built):
 @pytest.mark.parametrize("status", [0x0000, 0xB000, 0xB006, 0xB007, 0x0107, 0x0116, 0x0111])
 def test_stored_is_stored_with_a_warning_and_if_it_was_there(shelf, built, status):
     with provider((evt.EVT_C_STORE, lambda _: status)) as port:
-        assert Archive(node(port), shelf).send(built[Kind.SR]) is None
+        assert Archive(node(port), shelf, RUNNING).send(built[Kind.SR]) is None
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_stored_is_stored_with_a_warning_and_if_it_was_there(shelf, built, statu
 )
 def test_what_is_refused_is_said_in_the_standards_words(shelf, built, status, said):
     with provider((evt.EVT_C_STORE, lambda _: status)) as port:
-        assert Archive(node(port), shelf).send(built[Kind.SR]).casefold() == said.casefold()
+        assert Archive(node(port), shelf, RUNNING).send(built[Kind.SR]).casefold() == said.casefold()
 
 
 def test_an_archive_without_jpeg_gets_plain_pixels_under_the_same_uid(shelf, built):
@@ -108,7 +109,7 @@ def test_an_archive_without_jpeg_gets_plain_pixels_under_the_same_uid(shelf, bui
         return 0x0000
 
     with provider((evt.EVT_C_STORE, store), syntaxes=[uid.ImplicitVRLittleEndian]) as port:
-        assert Archive(node(port), shelf).send(built[Kind.SC]) is None
+        assert Archive(node(port), shelf, RUNNING).send(built[Kind.SC]) is None
     [dataset] = got
     row = built[Kind.SC].subject
     assert dataset.SOPInstanceUID == object_uid(Kind.SC, row["sha256"], row["model_id"])
@@ -118,7 +119,7 @@ def test_an_archive_without_jpeg_gets_plain_pixels_under_the_same_uid(shelf, bui
 
 def test_an_archive_that_takes_no_such_objects_says_which(shelf, built):
     with provider(classes=[uid.CTImageStorage]) as port:
-        assert Archive(node(port), shelf).send(built[Kind.SR]) == (
+        assert Archive(node(port), shelf, RUNNING).send(built[Kind.SR]) == (
             "it takes none of our SOP classes: allow Comprehensive 3D SR and Secondary Capture there"
         )
 
@@ -132,18 +133,18 @@ def test_an_archive_that_takes_no_such_objects_says_which(shelf, built):
 )
 def test_a_refused_association_says_what_to_change(shelf, built, settings, said):
     with provider(**settings) as port:
-        assert said in Archive(node(port), shelf).send(built[Kind.SR])
+        assert said in Archive(node(port), shelf, RUNNING).send(built[Kind.SR])
 
 
 def test_one_that_is_down_is_said_to_be_out_of_reach(shelf, built):
     with socket.socket() as taken:  # bound, and nobody listens
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        assert f"cannot be reached at 127.0.0.1:{port}" in Archive(node(port), shelf).send(built[Kind.SR])
+        assert f"cannot be reached at 127.0.0.1:{port}" in Archive(node(port), shelf, RUNNING).send(built[Kind.SR])
 
 
 def test_a_name_that_nobody_knows_is_said(shelf, built):
-    said = Archive(node(104, "no.such.host.invalid"), shelf).send(built[Kind.SR])
+    said = Archive(node(104, "no.such.host.invalid"), shelf, RUNNING).send(built[Kind.SR])
     assert said == "the host name no.such.host.invalid is not known: is it spelled right?"
 
 
@@ -156,13 +157,13 @@ def bounded(archive, delivery):
 
 def test_one_that_accepts_connections_and_says_nothing_costs_bounded_time(shelf, built):
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        bounded(Archive(node(listening.getsockname()[1]), shelf, SECONDS), built[Kind.SR])
+        bounded(Archive(node(listening.getsockname()[1]), shelf, RUNNING, SECONDS), built[Kind.SR])
 
 
 def test_one_that_never_answers_a_store_costs_bounded_time(shelf, built):
     released = threading.Event()
     with provider((evt.EVT_C_STORE, lambda _: released.wait(30) or 0)) as port:
-        bounded(Archive(node(port), shelf, SECONDS), built[Kind.SR])
+        bounded(Archive(node(port), shelf, RUNNING, SECONDS), built[Kind.SR])
         released.set()
 
 
@@ -175,7 +176,30 @@ def test_one_that_stops_reading_costs_bounded_time(shelf, built):
 
     before = threading.active_count()
     with provider((evt.EVT_PDU_RECV, stall)) as port:
-        bounded(Archive(node(port), shelf, SECONDS), built[Kind.SC])
+        bounded(Archive(node(port), shelf, RUNNING, SECONDS), built[Kind.SC])
+        released.set()
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert threading.active_count() <= before
+
+
+def test_at_the_end_of_the_program_what_hangs_is_left_and_no_thread_stays(shelf, built):
+    released, stop, asked = threading.Event(), threading.Event(), threading.Event()
+
+    def hang(_):
+        asked.set()
+        released.wait(30)
+        return 0
+
+    before = threading.active_count()
+    with provider((evt.EVT_C_STORE, hang)) as port:
+        sending = threading.Thread(target=Archive(node(port), shelf, stop).send, args=(built[Kind.SR],))
+        sending.start()
+        assert asked.wait(10)
+        stop.set()
+        sending.join(8)
+        assert not sending.is_alive()
         released.set()
     deadline = time.monotonic() + 10
     while threading.active_count() > before and time.monotonic() < deadline:
@@ -189,7 +213,7 @@ def test_one_that_breaks_off_in_the_middle_is_tried_again(shelf, built):
         return 0
 
     with provider((evt.EVT_C_STORE, abort)) as port:
-        bounded(Archive(node(port), shelf, SECONDS), built[Kind.SR])
+        bounded(Archive(node(port), shelf, RUNNING, SECONDS), built[Kind.SR])
 
 
 def test_a_folder_gets_them_whole_under_their_uids(tmp_path, shelf, built):
@@ -218,5 +242,5 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path, shelf, built):
 
 def test_an_object_that_somebody_removed_is_said(tmp_path, shelf, built):
     shelf.of(Kind.SR, built[Kind.SR].subject).unlink()
-    for channel in (Folder(tmp_path, shelf), Archive(node(1), shelf)):
+    for channel in (Folder(tmp_path, shelf), Archive(node(1), shelf, RUNNING)):
         assert "gone from filing.artefacts_dir" in channel.send(built[Kind.SR])
