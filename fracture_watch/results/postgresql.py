@@ -42,6 +42,9 @@ _CONNECTING: Mapping[str, Any] = {
     "tcp_user_timeout": 30_000,  # milliseconds
 }
 _ADVICE = {  # what the server or its client library says -> what to do
+    "connection option": "see what stands behind the ? in database.url",
+    "connect_timeout": "see what stands behind the ? in database.url",
+    "support SSL": "encrypt on the server (ssl = on), or see sslmode in database.url",
     "does not exist": "make it with createdb or createuser, or see its name in database.url",
     "password authentication failed": "see the user and the password in database.url",
     "no password supplied": "put the password into database.url, PGPASSWORD or ~/.pgpass",
@@ -158,7 +161,8 @@ class PostgreSQLServer:
         """Whether the server is at fault, or is not there."""
         cause = error.orig
         kinds = {kind.__name__ for kind in type(cause).__mro__}
-        if not kinds & _KINDS and getattr(cause, "sqlstate", None) not in _STATES:
+        connecting = error.statement is None and "ProgrammingError" in kinds  # the URL asks for what there is not
+        if not connecting and not kinds & _KINDS and getattr(cause, "sqlstate", None) not in _STATES:
             return None
         # Not the lines that quote the statement; of a connection that was not made, libpq has several.
         primary = getattr(getattr(cause, "diag", None), "message_primary", None)

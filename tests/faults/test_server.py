@@ -70,3 +70,33 @@ def test_the_web_says_busy_while_the_server_is_away(tmp_path, weights, runtime, 
     assert house._client.get("/api/results").status_code == 200
     with contextlib.closing(house.database):
         pass
+
+
+@pytest.mark.parametrize("kind", ["postgresql"], indirect=True)
+def test_every_page_and_route_answers_from_a_server(tmp_path, weights, runtime, url):
+    house = Served(tmp_path, weights, runtime, database={"url": url})
+    with house.working():
+        house.drop(1, 2, 3)
+        house.all_done(1, 2, 3)
+        (house.inbox / "a.txt").write_text("no picture")
+        assert until(lambda: house.rows("SELECT status FROM file WHERE filed AND status = 'rejected'"))
+        client = house._client
+        [number] = house.rows("SELECT min(id) FROM file")[0]
+        uid = client.get("/api/studies").json["studies"][0]["study_uid"]
+        assert client.post(f"/files/{number}/verdict", data={"verdict": "agree"}).status_code in (200, 302, 303)
+        for path in (
+            *("/", "/problems", "/accuracy", "/verdicts.csv", "/api/status", "/api/results", "/metrics", "/readyz"),
+            *("/?q=sha256&modality=DX", "/?q=1.png", "/?body_part=%F0%9F%A6%B4", "/?since=2026-01-01"),
+            *("/api/results?patient=%27--", "/api/results?min_probability=0.1&limit=1", "/api/studies?patient=%25"),
+            *(f"/files/{number}", f"/api/results/{number}", f"/api/studies/{uid}", f"/api/files/{number}/image.png"),
+        ):
+            assert (path, client.get(path).status_code) == (path, 200)
+        for path in ("/?q=%00", "/?body_part=a%00", "/api/results?patient=a%00b", "/api/studies/%00"):
+            assert client.get(path).status_code in (200, 400, 404), path
+        first = client.get("/api/results?limit=2").json
+        assert len(client.get(f"/api/results?limit=2&cursor={first['next_cursor']}").json["results"]) == 2
+        assert client.get("/api/results/99999999999999").status_code == 404
+        assert client.get(f"/api/files/{2**70}/image.png").status_code == 404
+        [broken] = house.rows("SELECT id FROM file WHERE status = 'rejected'")[0]
+        assert client.post("/problems/retry", data={"id": broken}).status_code == 303
+        assert until(lambda: len(house.rows("SELECT id FROM file WHERE status = 'rejected'")) == 2)

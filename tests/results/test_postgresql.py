@@ -49,11 +49,13 @@ def said_of(url):
         ({"port": 1}, "; see that the server runs, and listens on that host and port"),
         ({"password": "wr0ng-guess"}, "see the user and the password in database.url"),
         ({"username": "nobody_here"}, "see the user and the password in database.url"),
+        ({"query": {"nonsense": "1"}}, 'invalid connection option "nonsense"; see what stands behind the ?'),
+        ({"query": {"connect_timeout": "soon"}}, "see what stands behind the ? in database.url"),
         ({"database": "no_such_database"}, 'database "no_such_database" does not exist; make it with createdb'),
     ],
 )
 def test_what_cannot_be_reached_is_said_with_what_to_do(server, change, said):
-    wrong = make_url(server.of("postgres")).set(**change)
+    wrong = make_url(server.emptied()).set(**change)
     assert said in said_of(wrong.render_as_string(hide_password=False))
 
 
