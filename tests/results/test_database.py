@@ -1,10 +1,20 @@
 import sqlite3
+from pathlib import Path
 
+import alembic.command
+import alembic.config
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
 
 from fracture_watch.errors import DatabaseUnavailable, InvalidSettings
+from fracture_watch.results import database as database_room
 from fracture_watch.results.database import Database
 from fracture_watch.results.queries import COLUMNS
+from fracture_watch.results.schema import Base
+from fracture_watch.results.store import Store
+from tests.databases import query
+from tests.results.test_store import MODEL, classified, record
 
 
 def url(tmp_path):
@@ -26,11 +36,6 @@ def test_a_new_database_has_the_two_views_with_the_contract_columns(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based index")
 def test_the_tables_that_the_migrations_make_are_those_of_the_schema(database):
-    from alembic.autogenerate import compare_metadata
-    from alembic.runtime.migration import MigrationContext
-
-    from fracture_watch.results.schema import Base
-
     with database.reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 
@@ -91,3 +96,23 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
 def test_a_missing_folder_is_a_database_fault(tmp_path):
     with pytest.raises(DatabaseUnavailable):
         Database(f"sqlite:///{tmp_path / 'no' / 'x.db'}")
+
+
+@pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based index")
+def test_a_database_of_an_earlier_version_is_migrated_with_its_rows(database):
+    """Back to the second schema with a row in it, and forth again."""
+    record(Store(database, MODEL), "a", classified("aa", study_uid="1.2", patient_id="P1"))
+    before = query(database, "SELECT * FROM results") + query(database, "SELECT * FROM studies")
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(Path(database_room.__file__).with_name("migrations")))
+    with database.writing() as connection:
+        config.attributes["connection"] = connection
+        alembic.command.downgrade(config, "0002")
+    database.close()
+    again = Database(database.url.render_as_string(hide_password=False))
+    assert query(again, "SELECT * FROM results") + query(again, "SELECT * FROM studies") == before
+    record(Store(again, MODEL), "b", classified("bb", study_uid="1.2"))
+    assert query(again, "SELECT files, classified FROM studies") == [{"files": 2, "classified": 2}]
+    with again.reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    again.close()
