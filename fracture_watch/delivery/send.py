@@ -102,9 +102,10 @@ class Archive:
             return _GONE
         attempt = _Attempt(self._seconds, self._stop)
         try:
-            return self._attempted(dcmread(io.BytesIO(content)), attempt)
+            why = self._attempted(dcmread(io.BytesIO(content)), attempt)
         finally:
             attempt.over.set()
+        return "it had not answered when the program ended" if why and self._stop.is_set() else why
 
     def _attempted(self, dataset: Dataset, attempt: "_Attempt") -> str | None:
         try:

@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -193,13 +194,11 @@ def test_at_the_end_of_the_program_what_hangs_is_left_and_no_thread_stays(shelf,
         return 0
 
     before = threading.active_count()
-    with provider((evt.EVT_C_STORE, hang)) as port:
-        sending = threading.Thread(target=Archive(node(port), shelf, stop).send, args=(built[Kind.SR],))
-        sending.start()
+    with provider((evt.EVT_C_STORE, hang)) as port, ThreadPoolExecutor(1) as sender:
+        said = sender.submit(Archive(node(port), shelf, stop).send, built[Kind.SR])
         assert asked.wait(10)
         stop.set()
-        sending.join(8)
-        assert not sending.is_alive()
+        assert said.result(8) == "it had not answered when the program ended"
         released.set()
     deadline = time.monotonic() + 10
     while threading.active_count() > before and time.monotonic() < deadline:
