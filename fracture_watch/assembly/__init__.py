@@ -14,10 +14,21 @@ from fracture_watch.assembly.storage import (
     recorded_as,
     tree,
 )
-from fracture_watch.assembly.work import check_completeness, daemon, inbox, outdated, polling_reason, service, website
+from fracture_watch.assembly.work import (
+    Scanner,
+    check_completeness,
+    daemon,
+    inbox,
+    outdated,
+    polling_reason,
+    scanner,
+    service,
+    website,
+)
 
 __all__ = [
     "Runtime",
+    "Scanner",
     "check_completeness",
     "check_model",
     "claimed",
@@ -39,6 +50,7 @@ __all__ = [
     "privacy",
     "recorded_as",
     "runtime",
+    "scanner",
     "service",
     "subscriptions",
     "tree",

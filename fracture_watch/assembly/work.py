@@ -1,13 +1,17 @@
 """Settings -> what records, what watches, and what tells of it."""
 
+import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fracture_watch.assembly.deliveries import subscriptions
-from fracture_watch.assembly.model import Runtime
-from fracture_watch.assembly.storage import filing, inbox_lock, make_folder, privacy, tree
+from fracture_watch.assembly.model import Runtime, check_model, runtime
+from fracture_watch.assembly.remote import card_in_force, dask_engine
+from fracture_watch.assembly.storage import filing, inbox_lock, make_folder, open_database, privacy, tree
 from fracture_watch.config import Settings
 from fracture_watch.imaging.sniff import HEAD, may_become, sniff
 from fracture_watch.intake.completeness import Completeness, completeness
@@ -22,7 +26,10 @@ if TYPE_CHECKING:
 
     from fracture_watch.daemon import Daemon, DaemonStatus
     from fracture_watch.delivery.metrics import Metrics
+    from fracture_watch.engine import Engine
+    from fracture_watch.engine.local import LocalEngine
     from fracture_watch.records import SourceFile
+    from fracture_watch.results.store import Store
     from fracture_watch.service import Service
     from fracture_watch.timeline import Inbox
 
@@ -30,23 +37,74 @@ log = logging.getLogger(__name__)
 
 
 def service(settings: Settings, running: Runtime, database: Database) -> "Service":
-    """What records: the watcher's and the scanner's use case."""
-    from fracture_watch.engine import LocalEngine
-    from fracture_watch.model.heatmap import Gallery, Illustrator
+    """What records, with what computes in this process."""
     from fracture_watch.results.store import Store
     from fracture_watch.service import Service
 
-    card = running.classifier.card
-    gallery = Gallery(Illustrator(card.preprocessor, settings.model.heatmaps), settings.filing.artefacts_dir)
-    store = Store(database, card.facts, subscriptions(settings))
-    return Service(LocalEngine(running.pipeline), store, gallery)
+    store = Store(database, running.classifier.card.facts, subscriptions(settings))
+    return Service(_local(settings, running, store), store)
 
 
-def outdated(settings: Settings, running: Runtime, database: Database) -> "Iterator[SourceFile]":
-    """What only other models have classified, where it is filed; results without a file stay as they are."""
+@dataclass(frozen=True, slots=True)
+class Scanner:
+    """What ``scan`` works with."""
+
+    service: "Service"
+    store: "Store"
+
+
+@contextmanager
+def scanner(settings: Settings, paths: Sequence[Path], *, retry: bool) -> Iterator[Scanner]:
+    """Whatever ``engine.kind`` says computes, and what records.
+
+    Parameters
+    ----------
+    settings : Settings
+    paths : sequence of Path
+        What is to be scanned.
+    retry : bool
+        Whether to take up again what was refused or failed before.
+
+    Raises
+    ------
+    WrongUse
+        If the model or the engine is not what the settings ask for.
+    """
     from fracture_watch.results.store import Store
+    from fracture_watch.service import Service
 
-    for path in Store(database, running.classifier.card.facts).outdated():
+    with ExitStack() as held:
+        running = None
+        if settings.engine.kind == "local":
+            running = held.enter_context(runtime(settings))
+            check_model(running.classifier)
+        card = running.classifier.card if running else card_in_force(settings)
+        database = held.enter_context(closing(open_database(settings)))
+        store = Store(database, card.facts, subscriptions(settings))
+        if running:
+            engine: Engine = _local(settings, running, store)
+        else:
+            engine = held.enter_context(dask_engine(settings, card, _samples(settings, paths, store)))
+        yield Scanner(Service(engine, store, store.unchanged if retry else store.settled), store)
+
+
+def _local(settings: Settings, running: Runtime, store: "Store") -> "LocalEngine":
+    from fracture_watch.engine.local import LocalEngine
+    from fracture_watch.model.heatmap import Gallery, Illustrator
+
+    illustrator = Illustrator(running.classifier.card.preprocessor, settings.model.heatmaps)
+    return LocalEngine(running.pipeline, store.known, Gallery(illustrator, settings.filing.artefacts_dir))
+
+
+def _samples(settings: Settings, paths: Sequence[Path], store: "Store") -> Iterator[Path]:
+    """A file of each folder that is scanned, or else of what is to be reclassified."""
+    lists = [scan(tree(settings, path)) for path in paths] or [outdated(settings, store)]
+    return (source.path for sources in lists for source in itertools.islice(sources, 1))
+
+
+def outdated(settings: Settings, store: "Store") -> "Iterator[SourceFile]":
+    """What only other models have classified, where it is filed; results without a file stay as they are."""
+    for path in store.outdated():
         if path.is_file() and not path.is_symlink():
             yield from scan(tree(settings, path))
         else:

@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 
 from fracture_watch.config.base import Bool, ConfigPath, Float, Int, Section, from_folder
+from fracture_watch.config.engine import EngineSettings
 from fracture_watch.config.webhooks import HookSettings, WebhookSettings
 from fracture_watch.errors import InvalidSettings
 from fracture_watch.records import LOOPBACK
@@ -152,6 +153,7 @@ class Settings(Section):
     scope: ScopeSettings = ScopeSettings.model_construct()
     model: ModelSettings = ModelSettings.model_construct()
     database: DatabaseSettings = DatabaseSettings.model_construct()
+    engine: EngineSettings = EngineSettings.model_construct()
     web: WebSettings = WebSettings.model_construct()
     webhooks: WebhookSettings = WebhookSettings.model_construct()
     privacy: PrivacySettings = PrivacySettings.model_construct()
