@@ -2,6 +2,7 @@
 
 from fracture_watch.assembly.deliveries import delivering, destination_of, subscriptions
 from fracture_watch.assembly.model import Runtime, check_model, cores, limits, load_model, runtime
+from fracture_watch.assembly.remote import card_in_force, dask_engine
 from fracture_watch.assembly.storage import (
     claimed,
     database_path,
@@ -29,11 +30,13 @@ from fracture_watch.assembly.work import (
 __all__ = [
     "Runtime",
     "Scanner",
+    "card_in_force",
     "check_completeness",
     "check_model",
     "claimed",
     "cores",
     "daemon",
+    "dask_engine",
     "database_path",
     "delivering",
     "destination_of",

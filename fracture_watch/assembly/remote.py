@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fracture_watch.engine.desk import Compute, Computed
 
 log = logging.getLogger(__name__)
+_PATIENCE = 300.0
 _HEAD = 1 << 16  # bytes by which a file is known to be the same everywhere
 
 
@@ -77,8 +78,20 @@ def card_in_force(settings: Settings) -> Card:
 
 
 @contextmanager
-def dask_engine(settings: Settings, card: Card, samples: Iterable[Path]) -> "Iterator[DaskEngine]":
+def dask_engine(
+    settings: Settings, card: Card, samples: Iterable[Path], patience: float = _PATIENCE
+) -> "Iterator[DaskEngine]":
     """A connection to a cluster all of whose workers can do what is asked of them.
+
+    Parameters
+    ----------
+    settings : Settings
+    card : Card
+        The model's, as it is in force.
+    samples : iterable of Path
+        Files that every worker has to see as they are here.
+    patience : float
+        Seconds to wait for a scheduler, or for a first worker, that is gone: time to start either again.
 
     Raises
     ------
@@ -92,9 +105,10 @@ def dask_engine(settings: Settings, card: Card, samples: Iterable[Path]) -> "Ite
         )
     from fracture_watch.engine.dask import DaskEngine
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # of a lost connection the engine tells, in one line
+    for name in ("distributed", "distributed.client"):  # of a lost connection the engine tells, in one line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     plan = Plan.of(settings, card)
-    with closing(DaskEngine(str(settings.engine.address), partial(opened, plan), Gallery.keep)) as engine:
+    with closing(DaskEngine(str(settings.engine.address), partial(opened, plan), Gallery.keep, patience)) as engine:
         problems = engine.ask(partial(unfit, plan, [Sample.of(path) for path in samples]))
         if problems:
             raise InvalidSettings(f"engine.kind: dask: not every worker can do this. {_summed_up(problems)}")

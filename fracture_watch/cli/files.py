@@ -6,13 +6,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, say, say_json, settings_from
+from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, say, say_json, settings_from, stop_on_signals
 
 if TYPE_CHECKING:
     from fracture_watch.records import Outcome, Prediction, Prepared, SourceFile
@@ -52,18 +51,17 @@ def scan(
     roots = [Path(os.path.normpath(path.absolute())) for path in paths or ()]
     counts: Counter[str] = Counter()
     began = time.monotonic()
-    try:
-        with assembly.scanner(settings, roots, retry=retry) as scanner:
-            sources = itertools.chain.from_iterable(walk(assembly.tree(settings, root)) for root in roots)
-            if reclassify:
-                sources = itertools.chain(sources, assembly.outdated(settings, scanner.store))
-            done = scanner.service.process(batches(sources, settings.model.batch_size), in_place)
-            with closing(done):
-                _tell(_with_progress(done, counts), counts, as_json)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; what is recorded stays, and the same command goes on with the rest\n")
+    with stop_on_signals() as stop, assembly.scanner(settings, roots, retry=retry) as scanner:
+        sources = itertools.chain.from_iterable(walk(assembly.tree(settings, root)) for root in roots)
+        if reclassify:
+            sources = itertools.chain(sources, assembly.outdated(settings, scanner.store))
+        wanted = itertools.takewhile(lambda _: not stop.is_set(), sources)
+        done = scanner.service.process(batches(wanted, settings.model.batch_size), in_place)
+        _tell(_with_progress(done, counts), counts, as_json)
+    if stop.is_set():
+        sys.stderr.write("interrupted: what is recorded stays, and the same command goes on with the rest\n")
         _summary(counts, time.monotonic() - began, as_json)
-        raise typer.Exit(1) from None
+        raise typer.Exit(1)
     _finish(counts, time.monotonic() - began, as_json)
 
 

@@ -25,7 +25,6 @@ from fracture_watch.records import Failed, Outcome, SourceFile
 from fracture_watch.stages import Measure
 
 log = logging.getLogger(__name__)
-PATIENCE = 300.0  # seconds without a scheduler, or without a worker: time to start either again
 _ANSWER_SECONDS = 10.0  # for a scheduler that is there
 _TICK_SECONDS = 5.0
 _AHEAD = 2  # batches for each thread of a worker: one that it works on, and one that it need not wait for
@@ -54,13 +53,12 @@ class DaskEngine:
         If no scheduler answers, or it has no workers.
     """
 
-    def __init__(
-        self, address: str, opening: Opening, keep: Callable[[Path, bytes], None], patience: float = PATIENCE
-    ) -> None:
+    def __init__(self, address: str, opening: Opening, keep: Callable[[Path, bytes], None], patience: float) -> None:
         self._address = address
         self._desk = Desk(opening)
         self._keep = keep
         self._patience = patience
+        self._tick = min(_TICK_SECONDS, patience)
         self._name = f"fracture_watch-{uuid.uuid4()}"  # of the desk, on the workers
         self._changing = threading.Lock()
         self._closing = False
@@ -78,7 +76,7 @@ class DaskEngine:
     @property
     def ahead(self) -> int:
         """Two batches for every thread that the workers have now: as workers come and go, so does what is in flight."""
-        if time.monotonic() - self._counted > _TICK_SECONDS:
+        if time.monotonic() - self._counted > self._tick:
             with suppress(*_LOST):
                 self._count()
         return min(max(1, self._threads) * _AHEAD, _MOST_AHEAD)
@@ -121,8 +119,8 @@ class DaskEngine:
         """Leave the cluster; what is in flight is given up."""
         self._closing = True
         with suppress(*_LOST):
-            self._client.close(timeout=_TICK_SECONDS)
-            with Client(self._address, timeout=_ANSWER_SECONDS, set_as_default=False) as client:
+            self._client.close(timeout=self._tick)
+            with Client(self._address, timeout=min(_ANSWER_SECONDS, self._patience), set_as_default=False) as client:
                 client.unregister_worker_plugin(self._name)
         self._waiting.shutdown(cancel_futures=True)
 
@@ -172,7 +170,7 @@ class DaskEngine:
         future = client.submit(Task(self._name, batch), key=name, retries=_RETRIES, pure=False)
         while True:
             try:
-                computed: Computed = future.result(timeout=_TICK_SECONDS)
+                computed: Computed = future.result(timeout=self._tick)
                 return computed
             except Exception as error:
                 if future.status == "error":
@@ -205,7 +203,7 @@ class DaskEngine:
                 return
             log.warning("the Dask scheduler at %s is lost; waiting up to %g s for it", self._address, self._patience)
             with suppress(*_LOST, TimeoutError):
-                lost.close(timeout=_TICK_SECONDS)
+                lost.close(timeout=self._tick)
             self._client = self._found_again()
             log.warning("the Dask scheduler at %s is back; what was in flight is sent again", self._address)
 
@@ -225,7 +223,7 @@ class DaskEngine:
         raise self._gone
 
     def _connected(self) -> Client:
-        client = Client(self._address, timeout=_ANSWER_SECONDS, set_as_default=False)
+        client = Client(self._address, timeout=min(_ANSWER_SECONDS, self._patience), set_as_default=False)
         client.register_plugin(self._desk, name=self._name)
         self._last_worker = time.monotonic()
         return client
