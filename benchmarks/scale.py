@@ -73,7 +73,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fw-scale-") as name:
         listed, recorded, skipped, size = drive(Path(name), asked.entries, asked.rows)
         print(f"\nMeasured\n\n| what | rate |\n|---|---|\n| listing | {listed:,.0f} files/s |")
-        print(f"| passing over what is recorded, listing included | {skipped:,.0f} files/s |")
+        at_once = f"{BATCHES[-1]} at a time"
+        print(f"| passing over what is recorded, listing included, {at_once} | {skipped:,.0f} files/s |")
         for count, pace in recorded.items():
             used = f"{pace.rate:,.0f} files/s, {pace.milliseconds:.2f} ms of a core for each"
             print(f"| recording, listing included, {count} in a transaction | {used} |")
