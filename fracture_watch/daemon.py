@@ -161,7 +161,7 @@ class Daemon:
                 self._folder.keep(source)
             else:
                 self._folder.forget(source)
-        self._in_hand.pop(0)
+        self._in_hand = [batch for batch in self._in_hand if batch is not done.batch]
 
     def _try_later(self, source: SourceFile, outcome: Outcome) -> bool:
         """Whether a file that could not be read is tried again; recorded it is after the last attempt."""

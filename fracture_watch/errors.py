@@ -22,7 +22,8 @@
     |-- SystemicError                 not the file's fault: stop, say so, try again    systemic
     |   |-- StorageUnavailable            storage_unavailable
     |   |-- DatabaseUnavailable           database_unavailable
-    |   `-- DecodersUnavailable           decoders_unavailable
+    |   |-- DecodersUnavailable           decoders_unavailable
+    |   `-- EngineUnavailable             engine_unavailable
     `-- WrongUse                      settings or arguments that cannot work           permanent
         |-- InvalidSettings               invalid_settings
         |-- InvalidModel                  invalid_model
@@ -188,6 +189,12 @@ class DecodersUnavailable(SystemicError):
     """The decoding workers as a whole are gone."""
 
     code = "decoders_unavailable"
+
+
+class EngineUnavailable(SystemicError):
+    """The machines that compute, or who hands out work to them, are gone."""
+
+    code = "engine_unavailable"
 
 
 class WrongUse(FractureWatchError):

@@ -2,9 +2,8 @@
 
 import logging
 import os
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -13,7 +12,6 @@ from fracture_watch.engine import Engine
 from fracture_watch.errors import Unreadable
 from fracture_watch.intake.filing import Filing
 from fracture_watch.intake.settling import is_still_there
-from fracture_watch.pipeline import Draw, no_picture
 from fracture_watch.records import Failed, Outcome, Recorded, Rejected, SourceFile
 from fracture_watch.results.database import Database
 from fracture_watch.results.store import Store
@@ -25,8 +23,7 @@ Destination: TypeAlias = Callable[[SourceFile, Outcome], Path | None]
 Entry: TypeAlias = tuple[SourceFile, Outcome, Path | None]
 Build: TypeAlias = Callable[[Sequence[Entry]], list[Entry]]
 PutOff: TypeAlias = Callable[[SourceFile, Outcome], bool]
-# Batches that are decoded and classified while the one before them is recorded and filed: one of each.
-AHEAD = 2
+Past: TypeAlias = Callable[[Sequence[SourceFile]], set[SourceFile]]
 
 
 def never(source: SourceFile, outcome: Outcome) -> bool:
@@ -46,7 +43,7 @@ class Done:
 @dataclass(frozen=True, slots=True)
 class _UnderWay:
     batch: Sequence[SourceFile]
-    news: Sequence[SourceFile]  # without what the model in force has already dealt with in its place
+    news: Sequence[SourceFile]  # without what needs no work
     outcomes: Future[list[Outcome]]
     stages: Stages
 
@@ -58,30 +55,32 @@ class Service:
     ----------
     engine : Engine
     store : Store
-    draw : function
-        Makes the picture that explains a prediction.
+    past : function
+        Which of some files need no work, because their results stand; by default what the model in force has already
+        dealt with in its place.
     build : function
         Builds the DICOM objects of what is about to be recorded, and says in it which there are.
     """
 
-    def __init__(self, engine: Engine, store: Store, draw: Draw = no_picture, build: Build | None = None) -> None:
+    def __init__(self, engine: Engine, store: Store, past: Past | None = None, build: Build | None = None) -> None:
         self._engine = engine
         self._store = store
-        self._draw = draw
+        self._past = past or store.unchanged
         self._build = build
 
     def process(
         self, batches: Iterable[Sequence[SourceFile]], destination: Destination, put_off: PutOff = never
     ) -> Generator[Done]:
-        """Classify and commit, batch by batch, in order. A batch that is yielded is on disk; its files may be moved.
+        """Classify and commit, batch by batch, as they are done; of those that are, the oldest first.
 
-        While one batch is recorded, and while the caller files it, the next ones are decoded and classified.
+        A batch that is yielded is on disk; its files may be moved. While one batch is recorded, and while the caller
+        files it, the next ones are decoded and classified.
 
         Parameters
         ----------
         batches : iterable of sequences of SourceFile
-            What the model in force has already dealt with in its place is left out. An empty batch says that no
-            more is ready now, so that what is under way is finished before the next is asked for.
+            What needs no work is left out. An empty batch says that no more is ready now, so that what is under way
+            is finished before the next is asked for.
         destination : function
             Where a file will be filed, so that the row says it.
         put_off : function
@@ -92,23 +91,23 @@ class Service:
         SystemicError
             Nothing was recorded of the batches that were not yielded; they may be tried again.
         """
-        under_way: deque[_UnderWay] = deque()
+        under_way: list[_UnderWay] = []
         try:
             for batch in batches:
                 if batch:
                     under_way.append(self._begin(batch))
-                while len(under_way) > (AHEAD if batch else 0):
-                    yield self._finish(under_way.popleft(), destination, put_off)
+                while len(under_way) > (self._engine.ahead if batch else 0):
+                    yield self._finish(_next_of(under_way), destination, put_off)
             while under_way:
-                yield self._finish(under_way.popleft(), destination, put_off)
+                yield self._finish(_next_of(under_way), destination, put_off)
         finally:
             for abandoned in under_way:
                 abandoned.outcomes.cancel()
 
     def _begin(self, batch: Sequence[SourceFile]) -> _UnderWay:
-        old, stages = self._store.unchanged(batch), Stages()
+        old, stages = self._past(batch), Stages()
         news = [source for source in batch if source not in old]
-        outcomes = self._engine.submit(news, self._store.known, self._draw, stages.measure)
+        outcomes = self._engine.submit(news, stages.measure) if news else _nothing()
         return _UnderWay(batch, news, outcomes, stages)
 
     def _finish(self, work: _UnderWay, destination: Destination, put_off: PutOff) -> Done:
@@ -149,6 +148,18 @@ def put_back(database: Database, filing: Filing, items: Iterable[Quarantined]) -
         # After the move: a crash between the two leaves a file in the inbox, and a row that a repeated retry corrects.
         note_put_back(database, item, target)
         yield PutBack(item, target)
+
+
+def _next_of(under_way: list[_UnderWay]) -> _UnderWay:
+    """Take the oldest batch that is done, so that one slow batch holds up no other; wait where none is."""
+    done = wait([work.outcomes for work in under_way], return_when=FIRST_COMPLETED).done
+    return under_way.pop(next(n for n, work in enumerate(under_way) if work.outcomes in done))
+
+
+def _nothing() -> Future[list[Outcome]]:
+    future: Future[list[Outcome]] = Future()
+    future.set_result([])
+    return future
 
 
 def _is_gone(source: SourceFile, outcome: Outcome) -> bool:

@@ -12,7 +12,7 @@ from fracture_watch.errors import DatabaseUnavailable
 from fracture_watch.records import Facts, Failed, ModelFacts, SourceFile, now
 from fracture_watch.results.database import Database
 from fracture_watch.results.store import Store
-from fracture_watch.service import AHEAD, Service, in_place
+from fracture_watch.service import Service, in_place
 
 MODEL = ModelFacts("small", "1", "0123456789abcdef")
 CORRUPT = Failed("corrupt", "no picture", None, Facts())
@@ -21,12 +21,14 @@ CORRUPT = Failed("corrupt", "no picture", None, Facts())
 class Scripted:
     """An engine that has answers for as many batches as the test says, and leaves the others waiting."""
 
+    ahead = 2
+
     def __init__(self, answers: float = float("inf"), fault: Exception | None = None) -> None:
         self.answers = answers
         self.fault = fault
         self.begun: list[Future] = []
 
-    def submit(self, batch: Sequence[SourceFile], known, draw, measure) -> Future:
+    def submit(self, batch: Sequence[SourceFile], measure) -> Future:
         future: Future = Future()
         if len(self.begun) < self.answers:
             future.set_result([CORRUPT] * len(batch))
@@ -64,7 +66,7 @@ def test_the_next_batches_are_under_way_while_one_is_recorded(tmp_path, store):
     for number, done in enumerate(Service(engine, store).process(batches, in_place)):
         assert names(done) == [str(number)]
         begun.append(len(engine.begun))
-    assert begun == [min(number + 1 + AHEAD, 6) for number in range(6)]
+    assert begun == [min(number + 1 + Scripted.ahead, 6) for number in range(6)]
 
 
 def test_an_empty_batch_says_that_nobody_should_wait_for_more(tmp_path, store):

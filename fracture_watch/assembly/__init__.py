@@ -2,7 +2,7 @@
 
 from fracture_watch.assembly.deliveries import delivering, destination_of, subscriptions
 from fracture_watch.assembly.destinations import exporting, name_of, require_extra
-from fracture_watch.assembly.model import Runtime, check_model, cores, limits, load_model, runtime
+from fracture_watch.assembly.model import Runtime, card_in_force, check_model, cores, limits, load_model, runtime
 from fracture_watch.assembly.receiving import (
     door,
     received_if_wanted,
@@ -11,6 +11,7 @@ from fracture_watch.assembly.receiving import (
     receiving_folder,
     try_receiving,
 )
+from fracture_watch.assembly.remote import dask_engine
 from fracture_watch.assembly.storage import (
     claimed,
     database_path,
@@ -24,15 +25,28 @@ from fracture_watch.assembly.storage import (
     tree,
     watcher_of,
 )
-from fracture_watch.assembly.work import check_completeness, daemon, inbox, outdated, polling_reason, service, website
+from fracture_watch.assembly.work import (
+    Scanner,
+    check_completeness,
+    daemon,
+    inbox,
+    outdated,
+    polling_reason,
+    scanner,
+    service,
+    website,
+)
 
 __all__ = [
     "Runtime",
+    "Scanner",
+    "card_in_force",
     "check_completeness",
     "check_model",
     "claimed",
     "cores",
     "daemon",
+    "dask_engine",
     "database_path",
     "delivering",
     "destination_of",
@@ -57,6 +71,7 @@ __all__ = [
     "recorded_as",
     "require_extra",
     "runtime",
+    "scanner",
     "service",
     "subscriptions",
     "tree",

@@ -1,14 +1,18 @@
 """Settings -> what records, what watches, and what tells of it."""
 
+import itertools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fracture_watch.assembly.deliveries import subscriptions
 from fracture_watch.assembly.destinations import workshop
-from fracture_watch.assembly.model import Runtime
-from fracture_watch.assembly.storage import filing, inbox_lock, make_folder, privacy, tree, watcher_of
+from fracture_watch.assembly.model import Runtime, card_in_force, check_model, cores, decoders, runtime
+from fracture_watch.assembly.remote import dask_engine
+from fracture_watch.assembly.storage import filing, inbox_lock, make_folder, open_database, privacy, tree, watcher_of
 from fracture_watch.config import Settings
 from fracture_watch.imaging.sniff import HEAD, may_become, sniff
 from fracture_watch.intake.completeness import Completeness, completeness
@@ -23,8 +27,12 @@ if TYPE_CHECKING:
 
     from fracture_watch.daemon import Daemon, DaemonStatus
     from fracture_watch.delivery.metrics import Metrics
+    from fracture_watch.engine import Engine
+    from fracture_watch.engine.local import LocalEngine
+    from fracture_watch.objects import Builders
     from fracture_watch.receive.door import Look
     from fracture_watch.records import SourceFile
+    from fracture_watch.results.store import Store
     from fracture_watch.service import PutBack, Service
     from fracture_watch.timeline import Inbox
 
@@ -32,24 +40,80 @@ log = logging.getLogger(__name__)
 
 
 def service(settings: Settings, running: Runtime, database: Database) -> "Service":
-    """What records: the watcher's and the scanner's use case."""
-    from fracture_watch.engine import LocalEngine
-    from fracture_watch.model.heatmap import Gallery, Illustrator
+    """What records, with what computes in this process."""
     from fracture_watch.results.store import Store
     from fracture_watch.service import Service
 
     card = running.classifier.card
-    gallery = Gallery(Illustrator(card.preprocessor, settings.model.heatmaps), settings.filing.artefacts_dir)
     store = Store(database, card.facts, subscriptions(settings), watcher_of(settings))
     build = workshop(settings, running.workers, card.preprocessor)
-    return Service(LocalEngine(running.pipeline), store, gallery, build)
+    return Service(_local(settings, running, store), store, build=build)
 
 
-def outdated(settings: Settings, running: Runtime, database: Database) -> "Iterator[SourceFile]":
-    """What only other models have classified, where it is filed; results without a file stay as they are."""
+@dataclass(frozen=True, slots=True)
+class Scanner:
+    """What ``scan`` works with."""
+
+    service: "Service"
+    store: "Store"
+
+
+@contextmanager
+def scanner(settings: Settings, paths: Sequence[Path], *, retry: bool) -> Iterator[Scanner]:
+    """Whatever ``engine.kind`` says computes, and what records.
+
+    Parameters
+    ----------
+    settings : Settings
+    paths : sequence of Path
+        What is to be scanned.
+    retry : bool
+        Whether to take up again what was refused or failed before.
+
+    Raises
+    ------
+    WrongUse
+        If the model or the engine is not what the settings ask for.
+    """
     from fracture_watch.results.store import Store
+    from fracture_watch.service import Service
 
-    for path in Store(database, running.classifier.card.facts, watcher=watcher_of(settings)).outdated():
+    with ExitStack() as held:
+        running = None
+        if settings.engine.kind == "local":
+            running = held.enter_context(runtime(settings))
+            check_model(running.classifier)
+        card = running.classifier.card if running else card_in_force(settings)
+        database = held.enter_context(closing(open_database(settings)))
+        store = Store(database, card.facts, subscriptions(settings), watcher_of(settings))
+        if running:
+            engine: Engine = _local(settings, running, store)
+            builders: Builders = running.workers
+        else:
+            # Objects are built where they are recorded; these processes start with the first of them.
+            builders = held.enter_context(closing(decoders(settings, card, cores())))
+            engine = held.enter_context(dask_engine(settings, card, _samples(settings, paths, store)))
+        build = workshop(settings, builders, card.preprocessor)
+        yield Scanner(Service(engine, store, store.unchanged if retry else store.settled, build), store)
+
+
+def _local(settings: Settings, running: Runtime, store: "Store") -> "LocalEngine":
+    from fracture_watch.engine.local import LocalEngine
+    from fracture_watch.model.heatmap import Gallery, Illustrator
+
+    illustrator = Illustrator(running.classifier.card.preprocessor, settings.model.heatmaps)
+    return LocalEngine(running.pipeline, store.known, Gallery(illustrator, settings.filing.artefacts_dir))
+
+
+def _samples(settings: Settings, paths: Sequence[Path], store: "Store") -> Iterator[Path]:
+    """A file of each folder that is scanned, or else of what is to be reclassified."""
+    lists = [scan(tree(settings, path)) for path in paths] or [outdated(settings, store)]
+    return (source.path for sources in lists for source in itertools.islice(sources, 1))
+
+
+def outdated(settings: Settings, store: "Store") -> "Iterator[SourceFile]":
+    """What only other models have classified, where it is filed; results without a file stay as they are."""
+    for path in store.outdated():
         if path.is_file() and not path.is_symlink():
             yield from scan(tree(settings, path))
         else:

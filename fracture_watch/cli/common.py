@@ -1,8 +1,11 @@
 """What commands share: options, the log, and where text goes."""
 
 import logging
+import signal
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from traceback import format_tb
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,6 +52,30 @@ def say(text: str) -> None:
 def say_json(value: Any) -> None:
     """A JSON value on a line of its own."""
     typer.echo(json_text(value))
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM ask to stop; a second one stops at once, wherever the program is."""
+    stop = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def ask(_number: int, _frame: object) -> None:
+        stop.set()
+        restore()
+        sys.stderr.write("stopping when what is in hand is recorded; once more, and it is left at once\n")
+
+    for number in numbers:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        restore()
 
 
 def track(items: Iterable[Any], description: str) -> Iterable[Any]:

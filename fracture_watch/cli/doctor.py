@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from fracture_watch.config import Settings
     from fracture_watch.results.outbox import Standing
 
+_PATIENCE = 5.0  # seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -41,6 +43,7 @@ def doctor(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
             _folders,
             _daemon,
             _workers,
+            _engine,
             _webhooks,
             _receiver,
             _destinations,
@@ -137,6 +140,20 @@ def _workers(settings: "Settings") -> Iterator[Check]:
         f"{imaging.timeout_seconds:g} s a file; beside them {torch.get_num_threads()} threads classify, which sleep "
         "while they wait, so that both together use the cores and neither blocks the other",
     )
+
+
+def _engine(settings: "Settings") -> Iterator[Check]:
+    """Where ``scan`` computes; a cluster's workers are asked what a scan would ask them."""
+    from fracture_watch import assembly
+
+    def connected() -> str:
+        with assembly.dask_engine(settings, assembly.card_in_force(settings), (), patience=_PATIENCE) as engine:
+            return f"{engine.describe()}; every worker has the same versions and weights"
+
+    if settings.engine.kind == "local":
+        yield Check("engine", "engine.kind", True, "local: scan computes in its own process")
+    else:
+        yield _tried("engine", str(settings.engine.address), connected)
 
 
 def _webhooks(settings: "Settings") -> Iterator[Check]:

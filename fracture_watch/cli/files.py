@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, say, say_json, settings_from
+from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, say, say_json, settings_from, stop_on_signals
 
 if TYPE_CHECKING:
     from fracture_watch.records import Outcome, Prediction, Prepared, SourceFile
@@ -27,12 +27,16 @@ def scan(
         bool,
         typer.Option("--reclassify", help="Also what only other models have classified, wherever it is filed now."),
     ] = False,
+    retry: Annotated[
+        bool,
+        typer.Option("--retry", help="Also what was rejected or failed before, as after a change of scope or limits."),
+    ] = False,
     config: Config = DEFAULT_CONFIG,
     as_json: Json = False,
 ) -> None:
     """Classify folder trees where they are; results are recorded, files are never moved.
 
-    What is already classified by the same model is skipped.
+    What is already recorded is skipped, so an interrupted scan goes on where it was.
     """
     from fracture_watch.errors import WrongUse
 
@@ -40,34 +44,42 @@ def scan(
         raise WrongUse("name at least one PATH to scan, or --reclassify for what other models have classified")
     settings = settings_from(config)
     from fracture_watch import assembly
-    from fracture_watch.delivery.exports import file_record, sentence
     from fracture_watch.intake.folder import scan as walk
     from fracture_watch.pipeline import batches
     from fracture_watch.service import in_place
 
-    trees = [assembly.tree(settings, Path(os.path.normpath(path.absolute()))) for path in paths or ()]
+    roots = [Path(os.path.normpath(path.absolute())) for path in paths or ()]
     counts: Counter[str] = Counter()
     began = time.monotonic()
-    with assembly.runtime(settings) as running:
-        assembly.check_model(running.classifier)
-        database = assembly.open_database(settings)
-        service = assembly.service(settings, running, database)
-        sources = itertools.chain.from_iterable(map(walk, trees))
+    with stop_on_signals() as stop, assembly.scanner(settings, roots, retry=retry) as scanner:
+        sources = itertools.chain.from_iterable(walk(assembly.tree(settings, root)) for root in roots)
         if reclassify:
-            sources = itertools.chain(sources, assembly.outdated(settings, running, database))
-        began_batch = began
-        for done in _with_progress(service.process(batches(sources, settings.model.batch_size), in_place), counts):
-            began_batch, since = time.monotonic(), began_batch
-            share = (began_batch - since) * 1000 / len(done.batch)
-            counts["skipped"] += len(done.batch) - len(done.recorded)
-            for item in done.recorded:
-                counts[str(item.outcome.status)] += 1
-                if as_json:
-                    say_json(file_record(item.source.name, item.outcome, share))
-                else:
-                    say(sentence(item.source.name, item.outcome))
-        database.close()
+            sources = itertools.chain(sources, assembly.outdated(settings, scanner.store))
+        wanted = itertools.takewhile(lambda _: not stop.is_set(), sources)
+        done = scanner.service.process(batches(wanted, settings.model.batch_size), in_place)
+        _tell(_with_progress(done, counts), counts, as_json)
+    if stop.is_set():
+        sys.stderr.write("interrupted: what is recorded stays, and the same command goes on with the rest\n")
+        _summary(counts, time.monotonic() - began, as_json)
+        raise typer.Exit(1)
     _finish(counts, time.monotonic() - began, as_json)
+
+
+def _tell(batches: "Iterable[Done]", counts: Counter[str], as_json: bool) -> None:
+    """A line for each file that is recorded."""
+    from fracture_watch.delivery.exports import file_record, sentence
+
+    began_batch = time.monotonic()
+    for done in batches:
+        began_batch, since = time.monotonic(), began_batch
+        share = (began_batch - since) * 1000 / len(done.batch)
+        counts["skipped"] += len(done.batch) - len(done.recorded)
+        for item in done.recorded:
+            counts[str(item.outcome.status)] += 1
+            if as_json:
+                say_json(file_record(item.source.name, item.outcome, share))
+            else:
+                say(sentence(item.source.name, item.outcome))
 
 
 def predict(
@@ -171,11 +183,15 @@ def _with_progress(batches: "Iterable[Done]", counts: Counter[str]) -> "Iterator
 
 
 def _finish(counts: Counter[str], seconds: float, as_json: bool) -> None:
+    _summary(counts, seconds, as_json)
+    if counts["failed"]:
+        raise typer.Exit(1)
+
+
+def _summary(counts: Counter[str], seconds: float, as_json: bool) -> None:
     names = ("classified", "duplicate", "rejected", "failed", "skipped")
     if as_json:
         say_json({"summary": {name: counts[name] for name in names} | {"seconds": round(seconds, 3)}})
     else:
         done = ", ".join(f"{counts[name]} {name}" for name in names if counts[name]) or "no files"
         say(f"{done} in {seconds:.1f} s. Research use only. Not a medical device.")
-    if counts["failed"]:
-        raise typer.Exit(1)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fracture_watch.cli.common import DEFAULT_CONFIG, Config, settings_from
+from fracture_watch.errors import InvalidSettings
 
 if TYPE_CHECKING:
     from fracture_watch.assembly import Runtime
@@ -51,6 +52,11 @@ def receive(config: Config = DEFAULT_CONFIG) -> None:
 
 def _start(config: Path, *, watching: bool, serving: bool) -> None:
     settings = settings_from(config)
+    if watching and settings.engine.kind != "local":
+        raise InvalidSettings(
+            f"engine.kind: {settings.engine.kind} is for `scan`. A watcher decodes where its inbox is, so that a file "
+            "is in its place seconds after it came; set it to local, or have several watchers, each with its own inbox"
+        )
     stop = _stop_on_signals()
     from fracture_watch import assembly
 

@@ -12,6 +12,7 @@ from fracture_watch.config.base import Bool, ConfigPath, Float, Int, Section
 from fracture_watch.config.database import DatabaseSettings
 from fracture_watch.config.destinations import DestinationSettings, require_names
 from fracture_watch.config.dicom import DicomSettings
+from fracture_watch.config.engine import EngineSettings
 from fracture_watch.config.receiving import ReceiveSettings
 from fracture_watch.config.webhooks import HookSettings, WebhookSettings
 from fracture_watch.errors import InvalidSettings
@@ -147,6 +148,7 @@ class Settings(Section):
     scope: ScopeSettings = ScopeSettings.model_construct()
     model: ModelSettings = ModelSettings.model_construct()
     database: DatabaseSettings = DatabaseSettings.model_construct()
+    engine: EngineSettings = EngineSettings.model_construct()
     web: WebSettings = WebSettings.model_construct()
     webhooks: WebhookSettings = WebhookSettings.model_construct()
     dicom: DicomSettings = DicomSettings.model_construct()

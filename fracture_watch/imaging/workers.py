@@ -27,6 +27,7 @@ from fracture_watch.records import Facts, Filed, Pixels, Prepared, Source, Uploa
 
 Made = TypeVar("Made")
 _KEPT = 64 << 20  # bytes: a large frame's words and their like; what is larger goes back, the limit counts it
+_JOIN_SECONDS = 10.0
 _COPIES = 3  # of an upload that a worker holds while it receives it, and a little more
 
 
@@ -127,7 +128,11 @@ class WorkerPool:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.stop()
-            pool.join()
+            # Ctrl-C in the middle of handing over a task may leave one of the pool's threads waiting for good. By then
+            # the workers are dead, and the threads end with the process.
+            ending = threading.Thread(target=pool.join, daemon=True)
+            ending.start()
+            ending.join(_JOIN_SECONDS)
 
     def schedule(self, task: Callable[[], Made]) -> "Future[Made]":
         """Hand a task to a worker.

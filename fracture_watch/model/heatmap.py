@@ -175,16 +175,25 @@ class Gallery:
         StorageUnavailable
             If the folder cannot be written.
         """
-        png = self.illustrator.png(prepared, prediction)
-        if png is None:
+        picture = self.illustrator.png(prepared, prediction)
+        if picture is None:
             return None
-        path = self.folder / prepared.sha256[:2] / f"{prepared.sha256}-{prediction.model.id}.png"
+        path = self.place(prepared, prediction)
+        self.keep(path, picture)
+        return str(path)
+
+    def place(self, prepared: Prepared, prediction: Prediction) -> Path:
+        """Where the picture of a result lies."""
+        return self.folder / prepared.sha256[:2] / f"{prepared.sha256}-{prediction.model.id}.png"
+
+    @staticmethod
+    def keep(path: Path, picture: bytes) -> None:
+        """Put a picture in its place; raises as a call does."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, png)
+            _write(path, picture)
         except OSError as error:
             raise StorageUnavailable(f"the heat map {path} cannot be written: {error.strerror}") from error
-        return str(path)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -6,9 +6,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import Connection, Table, bindparam, delete, func, insert, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, delete, func, insert, not_, or_, select, update
 from sqlalchemy.orm import aliased
 
+from fracture_watch.errors import TRANSIENT, Internal
 from fracture_watch.records import (
     DROPPED,
     Classified,
@@ -41,6 +42,7 @@ from fracture_watch.results.studies import count_studies, ensure_study
 from fracture_watch.results.trail import What, note
 from fracture_watch.results.types import insert_or_ignore
 
+_AGAIN = TRANSIENT | {Internal.code}  # failures that are no file's own: the same bytes may do better next time
 # Compiled once; an ORM insert with values is put together anew for every row, which takes longer than SQLite does.
 _FILES = cast(Table, FileRow.__table__)
 _INSERT = insert(_FILES).returning(FileRow.id)
@@ -80,6 +82,14 @@ class Store:
 
     def unchanged(self, sources: Sequence[SourceFile]) -> set[SourceFile]:
         """Which of these files, by path, size, mtime and inode, the model in force has dealt with where they are."""
+        return self._in_place(sources, FileRow.model_id == self._model.id)
+
+    def settled(self, sources: Sequence[SourceFile]) -> set[SourceFile]:
+        """Like ``unchanged``, and those that were refused or failed for a reason that lies in the file."""
+        refused = has_status(*NOT_CLASSIFIED) & FileRow.code.not_in(_AGAIN)
+        return self._in_place(sources, or_(FileRow.model_id == self._model.id, refused))
+
+    def _in_place(self, sources: Sequence[SourceFile], condition: ColumnElement[bool]) -> set[SourceFile]:
         found: set[SourceFile] = set()
         columns = FileRow.source_path, FileRow.source_size, FileRow.source_modified_ns, FileRow.source_inode
         by_key = {(source_text(s), s.size, s.modified_ns, s.inode): s for s in sources}
@@ -89,7 +99,7 @@ class Store:
                     select(*columns).where(
                         FileRow.source_path.in_(chunk),
                         FileRow.filed_path == FileRow.source_path,
-                        FileRow.model_id == self._model.id,
+                        condition,
                         of_watcher(self._watcher),
                     )
                 )

@@ -1,8 +1,10 @@
 import importlib.util
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +53,17 @@ def test_scan_records_in_place_and_skips_what_is_known(fw, archive):
     }
     assert sorted(p.name for p in archive.rglob("*") if p.is_file()) == [".hidden", "a.png", "b", "note.txt"]
     _, out, _ = fw("scan", archive, "--json")
-    assert lines(out)[-1]["summary"]["skipped"] == 2
+    assert [line["summary"]["skipped"] for line in lines(out)] == [3]
+    *records, summary = lines(fw("scan", archive, "--json", "--retry")[1])
+    assert ([Path(r["file"]).name for r in records], summary["summary"]["skipped"]) == (["note.txt"], 2)
+
+
+def test_what_may_do_better_next_time_is_never_skipped(fw, config, archive):
+    fw("scan", archive)
+    with closing(sqlite3.connect(config.parent / "fracture_watch.db")) as connection, connection:
+        connection.execute("UPDATE file SET status = 'failed', code = 'internal' WHERE code IS NOT NULL")
+    *records, summary = lines(fw("scan", archive, "--json")[1])
+    assert ([Path(r["file"]).name for r in records], summary["summary"]["skipped"]) == (["note.txt"], 2)
 
 
 def test_scan_knows_content_that_moved(fw, archive):

@@ -102,3 +102,9 @@ def test_a_running_watcher_is_told(doctor, config):
     assert doctor(config)[1][str(settings.inbox.path)]["detail"] == "no watcher runs now"
     with assembly.claimed(settings):
         assert f"watched by process {os.getpid()} on" in doctor(config)[1][str(settings.inbox.path)]["detail"]
+
+
+def test_a_cluster_that_is_not_there_is_found(doctor, tmp_path, weights):
+    address = "tcp://127.0.0.1:1"
+    code, checks = doctor(write_config(tmp_path, weights, engine={"kind": "dask", "address": address}))
+    assert (code, "no Dask scheduler answers" in checks[address]["detail"]) == (1, True)

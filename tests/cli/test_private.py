@@ -65,7 +65,7 @@ def test_a_scan_names_no_file_and_passes_over_what_it_knows(fw, tmp_path):
     assert {record["code"] for record in told(out)[:-1]} == {None, "not_an_image", "out_of_scope"}
     assert "ANA" not in out + log
     _, out, _ = fw("scan", folder)
-    assert "1 skipped" in out.replace("\n", " ")
+    assert "3 skipped" in out.replace("\n", " ")
     assert "ANA" not in out
     assert rows(tmp_path, "SELECT count(*) FROM results WHERE status = 'classified'") == [(1,)]
     _, out, _ = fw("trace", folder / "ANA.png", "--json")
