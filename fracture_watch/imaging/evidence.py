@@ -24,7 +24,7 @@ _OPTIONAL = (
 ).split()
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _CODE = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def evidence(content: bytes, limits: Limits) -> Dataset:

@@ -237,6 +237,7 @@ ANY = st.text(st.characters(exclude_categories=["Cs"], max_codepoint=0xFFFF), ma
 ASCII = st.text(st.characters(max_codepoint=0x7F), max_size=70)
 NAMES = "PatientName PatientID StudyID StudyDescription AccessionNumber ReferringPhysicianName Manufacturer".split()
 CODED = "PatientBirthDate PatientSex PatientAge StudyDate StudyTime ImageLaterality BodyPartExamined".split()
+SUMMARY = "Error - Dicom dataset contains invalid data values for Value Representations"
 HEADERS = st.fixed_dictionaries({}, optional=dict.fromkeys(NAMES, ANY) | dict.fromkeys(CODED, ASCII))
 
 
@@ -245,8 +246,11 @@ HEADERS = st.fixed_dictionaries({}, optional=dict.fromkeys(NAMES, ANY) | dict.fr
 @given(HEADERS)
 def test_whatever_stands_in_the_header_the_objects_are_sound(tmp_path, values):
     content, evidence = source(SpecificCharacterSet="ISO_IR 192", **values)
+    # An identifier stays as it is, so that the archive knows whose it is; and dciodvfy counts bytes, where PS3.5 6.2
+    # counts characters.
+    excused = ["Patient ID"] if all(map(str.isascii, values.values())) else ["Patient ID", "Length invalid for this VR"]
     for made in both(content, evidence):
         errors, _ = verdict(made, tmp_path)
-        # An identifier stays as it is, so that the archive knows whose it is.
-        assert [error for error in errors if "Patient ID" not in error] == []
+        assert errors != [SUMMARY]
+        assert [e for e in errors if e != SUMMARY and not any(text in e for text in excused)] == []
         assert read(made).PatientID == evidence.PatientID

@@ -49,6 +49,7 @@ def test_names_are_decoded_by_the_files_own_character_set(charset, name):
         ("StudyID", "a\\b"),
         ("PatientName", "x" * 65),
         ("StudyDescription", "one\ntwo"),
+        ("StudyDescription", "one\x85two"),
     ],
 )
 @pytest.mark.filterwarnings("ignore")
