@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from fracture_watch.assembly.remote import Plan, Sample, card_in_force, opened, unfit
+from fracture_watch.assembly.model import card_in_force
+from fracture_watch.assembly.remote import Plan, Sample, opened, unfit
 from fracture_watch.config import load_settings
 from fracture_watch.errors import InvalidModel, InvalidSettings
 from fracture_watch.records import Classified, Failed, ModelFacts, SourceFile, now
