@@ -152,15 +152,15 @@ class Daemon:
 
     def _deal_with(self, done: Done) -> None:
         with done.stages.measure("file"):
-            self._file(done.recorded)
+            moved = self._file(done.recorded)
         self._tell(done.recorded, done.stages.seconds)
         for source in done.batch:
             if source in self._put_off:
                 self._put_off.remove(source)
-            elif os.path.lexists(source.path):
-                self._folder.keep(source)
+            elif source in moved or not os.path.lexists(source.path):
+                self._folder.forget(source)  # what is at its place by now was put back, and is work again
             else:
-                self._folder.forget(source)
+                self._folder.keep(source)
         self._in_hand = [batch for batch in self._in_hand if batch is not done.batch]
 
     def _try_later(self, source: SourceFile, outcome: Outcome) -> bool:
@@ -195,7 +195,8 @@ class Daemon:
             }
             log.log(logging.INFO if well else logging.WARNING, "%s", log_line(item), extra={"facts": facts})
 
-    def _file(self, recorded: list[Recorded]) -> None:
+    def _file(self, recorded: list[Recorded]) -> set[SourceFile]:
+        """Put files where their rows say; gives back those that are not in the inbox any more."""
         places: list[tuple[Recorded, Path | None]] = []
         try:
             for item in recorded:
@@ -205,6 +206,7 @@ class Daemon:
         finally:  # what was moved counts, also if a later move fails
             if places:
                 self._store.filed(places)
+        return {item.source for item, place in places if place != item.source.path}
 
     def _remove_emptied(self) -> None:
         due = [folder for folder, when in self._emptied.items() if time.monotonic() - when >= self._pace.linger]

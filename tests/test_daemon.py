@@ -218,6 +218,32 @@ def test_a_file_put_back_from_quarantine_is_tried_again(tmp_path, weights, runti
     assert '"attempts": 2' in (tmp_path / "quarantine" / "a-1.txt.json").read_text()
 
 
+class PutsBack:
+    """A filing beside which somebody puts the first file back in the moment it is in quarantine."""
+
+    def __init__(self, filing):
+        self._filing = filing
+        self._done = False
+
+    def __getattr__(self, name):
+        return getattr(self._filing, name)
+
+    def file(self, recorded):
+        target = self._filing.file(recorded)
+        if not self._done:
+            target.rename(recorded.source.path)
+        self._done = True
+        return target
+
+
+def test_a_file_put_back_in_the_moment_it_was_filed_is_tried_again(tmp_path, weights, runtime):
+    drop(tmp_path, "a.txt", b"text")
+    daemon = built(tmp_path, weights, runtime)
+    daemon._filing = PutsBack(daemon._filing)
+    with working(daemon):
+        assert until(lambda: len(rows(tmp_path)) == 2 and not files(tmp_path / "inbox"))
+
+
 def test_a_file_that_keeps_growing_is_stalled_and_then_classified(tmp_path, weights, runtime):
     content = png(1, 300, 300)
     daemon = built(tmp_path, weights, runtime, inbox={"give_up_seconds": 1.0})

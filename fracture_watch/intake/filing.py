@@ -94,9 +94,8 @@ class Filing:
                     f"nothing can be filed to {root}: {error.strerror}; make room on that disk"
                 ) from error
             self.probe()
-            self._require_open_inbox(
-                recorded.source, error
-            )  # if that works, it is this file's own fault, and the others go on
+            # If that works, it is this file's own fault, and the others go on.
+            self._require_open_inbox(recorded.source, error)
             reason = error.strerror or error
             name = recorded.source.name
             log.error("%s is recorded but cannot be moved, so it stays: %s; check its permissions", name, reason)  # noqa: TRY400
