@@ -93,7 +93,7 @@ def watch(order):
     ):
         pipeline = Pipeline(decoding, Brightness(card))
         viewer = Viewer(decoding, Brightness(card), card.preprocessor)
-        running = Runtime(Brightness(card), pipeline, pipeline, viewer, Metrics())
+        running = Runtime(Brightness(card), decoding, pipeline, pipeline, viewer, Metrics())
         daemon = assembly.daemon(settings, running, database)
         daemon._pace = replace(daemon._pace, linger=0.1)  # or no emptied folder would go within a life
         daemon.run(stop)
