@@ -1,6 +1,7 @@
 """Shared parts: a tiny real model, a real configuration, drawn pictures."""
 
 import io
+import logging
 import os
 import shutil
 import tempfile
@@ -26,6 +27,17 @@ ARCHITECTURE = "timm:test_efficientnet"  # timm's smallest: the real code path, 
 hypothesis.settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI") == "true":
     hypothesis.settings.load_profile("ci")
+
+
+@pytest.fixture(autouse=True)
+def log_as_before():
+    """A command that runs in this process sets the log up as it would in its own; the next test has it as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    for handler in set(root.handlers) - set(handlers):
+        root.removeHandler(handler)
+    root.setLevel(level)
 
 
 def needs(*commands: str) -> None:
