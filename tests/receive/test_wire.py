@@ -168,7 +168,13 @@ def test_who_connects_and_says_nothing_holds_no_more_than_a_place(tmp_path):
             for plain in idle:
                 plain.close()
         assert until(lambda: threading.active_count() <= before + 1, 20)
+        assert until(lambda: has_room(house), 20)
         served(house, tmp_path)
+
+
+def has_room(house):
+    with association(house.port) as assoc:
+        return assoc.is_established
 
 
 class Plain:
