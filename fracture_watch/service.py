@@ -118,10 +118,21 @@ class Service:
         ]
         if self._build:
             with work.stages.measure("build"):
-                entries = self._build(entries)
+                entries = self._with_objects(entries, self._build)
         with work.stages.measure("record"):
             recorded = self._store.record(entries) if entries else []
         return Done(work.batch, recorded, work.stages)
+
+    def _with_objects(self, entries: list[Entry], build: Build) -> list[Entry]:
+        """A content that the model has classified before becomes a duplicate: the objects that it has stay."""
+        past = self._store.known({outcome.sha256 for _, outcome, _ in entries if outcome.sha256})
+        first: dict[str, Entry] = {}
+        for entry in entries:
+            digest = entry[1].sha256
+            if digest and digest not in past:
+                first.setdefault(digest, entry)
+        built = dict(zip(first, build(list(first.values())), strict=True))
+        return [built[str(e[1].sha256)] if first.get(str(e[1].sha256)) is e else e for e in entries]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from fracture_watch.records import Facts, Failed, ModelFacts, SourceFile, now
 from fracture_watch.results.database import Database
 from fracture_watch.results.store import Store
 from fracture_watch.service import Service, in_place
+from tests.results.test_store import classified
 
 MODEL = ModelFacts("small", "1", "0123456789abcdef")
 CORRUPT = Failed("corrupt", "no picture", None, Facts())
@@ -99,3 +100,33 @@ def test_a_fault_leaves_what_was_recorded_and_nothing_else(tmp_path, store):
         next(running)
     with sqlite3.connect(tmp_path / "results.db") as connection:
         assert connection.execute("SELECT source_path FROM results").fetchall() == [(str(tmp_path / "0"),)]
+
+
+class Answering:
+    """An engine whose every file is that content, as one that does not ask the database says of a repeat."""
+
+    ahead = 0
+
+    def __init__(self, *digests: str) -> None:
+        self.digests = list(digests)
+
+    def submit(self, batch: Sequence[SourceFile], measure) -> Future:
+        future: Future = Future()
+        future.set_result([classified(self.digests.pop(0)) for _ in batch])
+        return future
+
+
+def test_a_repeat_has_no_objects_built_and_leaves_those_of_the_original_alone(tmp_path, store):
+    built = []
+
+    def build(entries):
+        built.extend(outcome.sha256 for _, outcome, _ in entries)
+        return list(entries)
+
+    engine = Answering("aa", "bb", "aa", "aa", "cc")
+    batches = batch(tmp_path, "1", "2", "3"), batch(tmp_path, "4", "5")
+    done = list(Service(engine, store, build=build).process(batches, in_place))
+    assert built == ["aa", "bb", "cc"]
+    assert [type(item.outcome).__name__ for part in done for item in part.recorded] == [
+        "Classified", "Classified", "Duplicate", "Duplicate", "Classified",
+    ]  # fmt: skip

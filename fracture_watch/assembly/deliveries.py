@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from fracture_watch.assembly.destinations import object_channels, object_subscriptions
-from fracture_watch.assembly.storage import open_database
+from fracture_watch.assembly.storage import open_database, watcher_of
 from fracture_watch.config import HookSettings, Settings
 from fracture_watch.errors import DatabaseUnavailable
 from fracture_watch.records import Kind, as_utc
@@ -42,7 +42,7 @@ def subscriptions(settings: Settings) -> tuple[Subscription, ...]:
 def delivering(settings: Settings, metrics: "Metrics", stop: threading.Event) -> Iterator[None]:
     """Deliver what waits, in threads and with connections that nobody else has, until ``stop`` or the end."""
     with closing(open_database(settings)) as database:
-        outbox = Outbox(database)
+        outbox = Outbox(database, watcher_of(settings))
         senders = _senders(settings, outbox, metrics, stop)
         _watch_outbox(metrics, outbox, senders)
         _forget_orphans(settings, outbox, senders)

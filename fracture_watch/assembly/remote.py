@@ -4,7 +4,7 @@ import hashlib
 import logging
 import multiprocessing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -61,7 +61,9 @@ class Plan:
     @classmethod
     def of(cls, settings: Settings, card: Card) -> "Plan":
         """The driver's."""
-        unneeded = {name: type(getattr(settings, name)).model_construct() for name in ("web", "webhooks", "database")}
+        unneeded = {
+            name: type(getattr(settings, name)).model_construct() for name in ("web", "webhooks", "database", "dicom")
+        }
         return cls(settings.model_copy(update=unneeded), card.facts, card.sha256, *_versions())
 
 
@@ -97,11 +99,20 @@ def dask_engine(
         logging.getLogger(name).setLevel(logging.CRITICAL)
     plan = Plan.of(settings, card)
     with closing(DaskEngine(str(settings.engine.address), partial(opened, plan), Gallery.keep, patience)) as engine:
-        problems = engine.ask(partial(unfit, plan, [Sample.of(path) for path in samples]))
+        problems = engine.ask(partial(unfit, plan, _seen(samples)))
         if problems:
             raise InvalidSettings(f"engine.kind: dask: not every worker can do this. {_summed_up(problems)}")
         log.info("Dask scheduler %s", engine.describe())
         yield engine
+
+
+def _seen(paths: Iterable[Path]) -> list[Sample]:
+    """Samples of what can be read here; what cannot is a file's own failure, later."""
+    samples = []
+    for path in paths:
+        with suppress(OSError):
+            samples.append(Sample.of(path))
+    return samples
 
 
 def unfit(plan: Plan, samples: Sequence[Sample] = ()) -> str | None:

@@ -85,13 +85,13 @@ def scanner(settings: Settings, paths: Sequence[Path], *, retry: bool) -> Iterat
             check_model(running.classifier)
         card = running.classifier.card if running else card_in_force(settings)
         database = held.enter_context(closing(open_database(settings)))
-        store = Store(database, card.facts, subscriptions(settings), watcher_of(settings))
+        store = Store(database, card.facts, subscriptions(settings), watcher_of(settings, make=True))
         if running:
             engine: Engine = _local(settings, running, store)
             builders: Builders = running.workers
         else:
             # Objects are built where they are recorded; these processes start with the first of them.
-            builders = held.enter_context(closing(decoders(settings, card, cores())))
+            builders = held.enter_context(closing(decoders(settings, card, settings.imaging.workers or cores())))
             engine = held.enter_context(dask_engine(settings, card, _samples(settings, paths, store)))
         build = workshop(settings, builders, card.preprocessor)
         yield Scanner(Service(engine, store, store.unchanged if retry else store.settled, build), store)
@@ -210,6 +210,9 @@ def website(
         history=lambda wanted: timeline(trail(database, wanted), wanted, inbox(settings)),
         retry=retry,
         patient=privacy(settings).patient,
+        aliases=privacy(settings).names,
+        watcher=watcher_of(settings),
+        quoting=settings.privacy.identifiers == "keep",
     )
     token = web.token.get_secret_value() if web.token else None
     return create_app(site, Access(web.host, token, web.max_upload_mb << 20))

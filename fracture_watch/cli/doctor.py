@@ -188,11 +188,15 @@ def _destinations(settings: "Settings") -> Iterator[Check]:
     for destination in settings.dicom.destinations:
         name = assembly.name_of(destination)
         state, place = waits.get(name), destination.folder
-        missing = bool(place and not place.is_dir())
+        missing = bool(place and not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)))
         node = f"{destination.ae_title} at {destination.host}:{destination.port}"
         which = " or ".join(destination.predictions) or "any answer"
         told = f"{' and '.join(destination.objects)} to {place or node}, {which}"
-        gone = "; the folder is not there: mount it, or make it" if missing else ""
+        gone = (
+            "; the folder is not there, or cannot be written to: mount it, make it, or change its owner"
+            if missing
+            else ""
+        )
         yield Check("dicom", name, not (missing or (state and state.failing)), f"{told}{_waiting(state)}{gone}")
 
 

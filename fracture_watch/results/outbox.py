@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, inspect, or_, select, text, update
 
-from fracture_watch.records import Delivery, Kind, Status, as_utc
+from fracture_watch.records import OBJECTS, Delivery, Kind, Status, as_utc
 from fracture_watch.results.database import Database, looking
 from fracture_watch.results.queries import RESULTS, STUDIES
-from fracture_watch.results.schema import FileRow, OutboxRow, StudyRow
+from fracture_watch.results.schema import FileRow, OutboxRow, StudyRow, of_watcher
 
 _IDS = uuid.UUID("5f0c7f0e-6f0b-5f52-9d1c-3f8f1f0a6b7d")  # the namespace of delivery ids
 _WAITING = OutboxRow.next_attempt_at.is_not(None)
@@ -116,10 +116,19 @@ def _row(subscription: Subscription, kind: Kind, file: Any) -> dict[str, Any]:
 
 
 class Outbox:
-    """What waits, for those who deliver it."""
+    """What waits, for those who deliver it.
 
-    def __init__(self, database: Database) -> None:
+    Parameters
+    ----------
+    database : Database
+    watcher : str, optional
+        Whose files are at hand, where several watchers have the database: objects are sent from where they lie.
+    """
+
+    def __init__(self, database: Database, watcher: str | None = None) -> None:
         self._database = database
+        at_hand = select(FileRow.id).where(FileRow.id == OutboxRow.file_id, of_watcher(watcher)).exists()
+        self._ours = or_(OutboxRow.kind.not_in([str(kind) for kind in OBJECTS]), at_hand)
 
     def turn(self, destination: str) -> AbstractContextManager[bool]:
         """Whether it is this process's turn to deliver there; nobody else does until the end."""
@@ -130,7 +139,7 @@ class Outbox:
         # What is of later than now was recorded before somebody set the clock back.
         due = or_(OutboxRow.next_attempt_at <= at, OutboxRow.created_at > at)
         with self._database.reading() as connection:
-            these = select(OutboxRow.__table__).where(OutboxRow.destination == destination, _WAITING, due)
+            these = select(OutboxRow.__table__).where(OutboxRow.destination == destination, _WAITING, due, self._ours)
             row = connection.execute(these.order_by(OutboxRow.next_attempt_at, OutboxRow.id).limit(1)).first()
             if row is None:
                 return None
@@ -158,7 +167,8 @@ class Outbox:
 
     def forget_orphans(self, destinations: Collection[str], before: str) -> int:
         """Give up what is older and for none of these destinations; tells how many."""
-        orphans = _WAITING, OutboxRow.destination.not_in([*destinations]), OutboxRow.created_at < before
+        unknown = OutboxRow.destination.not_in([*destinations])
+        orphans = _WAITING, unknown, OutboxRow.created_at < before, self._ours
         values = {"next_attempt_at": None, "last_error": "it is not in the settings any more"}
         with self._database.reading() as connection:
             if connection.scalar(select(OutboxRow.id).where(*orphans).limit(1)) is None:

@@ -79,7 +79,10 @@ def remove_rows(database: Database, rows: Collection[Kept]) -> None:
             select(FileRow.model_id).where(FileRow.model_id.is_not(None)).order_by(FileRow.id.desc()).limit(1)
         )
         connection.execute(update(FileRow).where(FileRow.duplicate_of.in_(ids)).values(duplicate_of=None))
-        paths = select(FileRow.source_path).where(FileRow.id.in_(ids))
+        other = aliased(FileRow)  # another watcher may use the same paths, and has events of its own
+        theirs = other.source_path == FileRow.source_path, other.watcher.is_distinct_from(FileRow.watcher)
+        alone = not_(select(other.id).where(*theirs).exists())
+        paths = select(FileRow.source_path).where(FileRow.id.in_(ids), alone)
         connection.execute(delete(EventRow).where(EventRow.source_path.in_(paths)))
         connection.execute(delete(FileRow).where(FileRow.id.in_(ids)))
         left = set(connection.scalars(select(FileRow.study_key).where(FileRow.study_key.in_(keys))))

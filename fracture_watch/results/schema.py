@@ -172,8 +172,8 @@ class OutboxRow(Base):
 
     id: Mapped[int] = mapped_column(NUMBER, primary_key=True)
     delivery_id: Mapped[str] = mapped_column(unique=True, comment="the same at every attempt")
-    kind: Mapped[str] = mapped_column(comment="result or study")
-    destination: Mapped[str] = mapped_column(comment="webhook:NAME")
+    kind: Mapped[str] = mapped_column(comment="result, study, sr or sc")
+    destination: Mapped[str] = mapped_column(comment="webhook:NAME or dicom:NAME")
     file_id: Mapped[int] = mapped_column(
         NUMBER,
         ForeignKey("file.id", ondelete="CASCADE"),

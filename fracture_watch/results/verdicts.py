@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Select, func, insert, select
+from sqlalchemy import Connection, Select, func, insert, select
 
 from fracture_watch.errors import WrongUse
 from fracture_watch.records import Label, Status, now
@@ -73,10 +73,15 @@ def history(database: Database, file_id: int) -> list[Given]:
 
 def latest(database: Database, file_ids: Collection[int]) -> dict[int, Verdict]:
     """The verdict in force of each result that has one."""
+    with database.reading() as connection:
+        return latest_of(connection, file_ids)
+
+
+def latest_of(connection: Connection, file_ids: Collection[int]) -> dict[int, Verdict]:
+    """The same, in a transaction that is under way."""
     last = select(func.max(VerdictRow.id)).where(VerdictRow.file_id.in_(list(file_ids))).group_by(VerdictRow.file_id)
     said = select(VerdictRow.file_id, VerdictRow.verdict).where(VerdictRow.id.in_(last))
-    with database.reading() as connection:
-        return {file_id: Verdict(verdict) for file_id, verdict in connection.execute(said)}
+    return {file_id: Verdict(verdict) for file_id, verdict in connection.execute(said)}
 
 
 def readings(database: Database) -> list[Reading]:

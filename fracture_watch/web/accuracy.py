@@ -6,17 +6,20 @@ import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from flask import Blueprint, Response, render_template, request
 from werkzeug.exceptions import BadRequest
 
 from fracture_watch.delivery.exports import write_csv
 from fracture_watch.labels import PATHS, SHA256, UID, read_truths
+from fracture_watch.results.rows import as_text
 from fracture_watch.results.truths import Imported, import_truths
 from fracture_watch.results.verdicts import LABEL_COLUMNS, Reading, labels, readings
 from fracture_watch.web.site import Site
 
 _KEYS = (UID, SHA256, *PATHS)
+_LONGEST_NAME = 100  # characters of a file's name that are kept
 _Z = 1.959964  # of a 95 % interval
 _BINS = (0.0, 0.05, 0.15, 0.3, 0.5, 0.75, 1.0)
 
@@ -74,7 +77,14 @@ def add_accuracy(blueprint: Blueprint, site: Site) -> None:
         if given is None or not given.filename:
             raise BadRequest("choose a CSV file with labels first; the form sends it as the field labels")
         lines = codecs.getreader("utf-8-sig")(given.stream)
-        return page(import_truths(site.database, read_truths(lines, given.filename, _KEYS), given.filename, site.inbox))
+        name = PurePath(given.filename).name[:_LONGEST_NAME]
+        found = read_truths(lines, name, _KEYS)
+        source = name if site.quoting else "imported"
+        return page(import_truths(site.database, found, source, recorded_as, site.watcher))
+
+    def recorded_as(path: str) -> tuple[str, ...]:
+        place = as_text(site.inbox / path)  # an absolute path stays as it is
+        return place, *site.aliases(place)
 
     def page(imported: Imported | None) -> str:
         found = readings(site.database)

@@ -33,7 +33,8 @@ class Site:
     ``model`` is the one in force, *fractured* at or over ``threshold``; ``history`` tells what happened to a result,
     ``retry`` puts results' files back from quarantine into the inbox.
     ``receiver`` tells of what receives DICOM objects, where something does.
-    ``patient`` tells what rows hold for a PatientID that somebody asks for.
+    ``patient`` tells what rows hold for a PatientID that somebody asks for, ``aliases`` what else they may hold for a
+    path; ``watcher`` is whose paths these are, and ``quoting`` whether names that others gave may be recorded.
     """
 
     pipeline: Pipeline
@@ -47,6 +48,9 @@ class Site:
     inbox: Path
     patient: Callable[[str | None], str | None]
     card: Card | None = None
+    aliases: Callable[[str], Iterable[str]] = _nothing
+    watcher: str | None = None
+    quoting: bool = True
     receiver: Look = _nobody
     history: Callable[[str], list[Step]] = _nothing
     retry: Callable[[Iterable[int]], list[PutBack]] = _nothing

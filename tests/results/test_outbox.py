@@ -3,6 +3,7 @@
 import importlib
 import sqlite3
 import uuid
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -57,6 +58,19 @@ def test_every_row_is_told_to_who_wants_any_and_predictions_to_who_filters(store
     assert results == [("all", 1), ("positives", 1), ("all", 2), ("all", 3), ("all", 4), ("all", 5)]
     studies = [(who, file) for who, kind, file in waiting(database) if kind == "study"]
     assert studies == [("all", 1), ("positives", 1), ("all", 2)]
+
+
+def test_objects_are_sent_by_the_watcher_in_whose_folders_they_lie(database):
+    """Others have the same destination, and no such file; what is told of results, anybody may tell."""
+    subscriptions = [Subscription("dicom:pacs", frozenset({Kind.SR})), EVERYTHING]
+    store = Store(database, MODEL, subscriptions, watcher="theirs")
+    record(store, "a", replace(classified("aa"), objects=frozenset({Kind.SR})))
+    ours, theirs = Outbox(database, "ours"), Outbox(database, "theirs")
+    assert ours.next_due("dicom:pacs", LATE) is None
+    assert ours.forget_orphans(["webhook:all"], LATE) == 0
+    assert ours.next_due("webhook:all", LATE).kind is Kind.RESULT
+    assert theirs.next_due("dicom:pacs", LATE).kind is Kind.SR
+    assert theirs.forget_orphans(["webhook:all"], LATE) == 1
 
 
 def test_without_subscribers_nothing_is_written(database):

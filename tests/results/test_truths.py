@@ -33,7 +33,7 @@ def rows(database):
 
 def imported(database, lines, keys=(UID, SHA256, "path")):
     truths = read_truths(io.StringIO("\n".join(lines) + "\n"), "truth.csv", keys)
-    return import_truths(database, truths, "truth.csv", INBOX)
+    return import_truths(database, truths, "truth.csv", lambda path: [str(INBOX / path)])
 
 
 def test_every_way_to_name_an_image_finds_it(database, rows):
@@ -67,6 +67,21 @@ def test_a_path_is_one_in_the_inbox_or_a_whole_one(database, rows):
         connection.execute(text("UPDATE file SET source_path = '/srv/inbox/a/b.dcm' WHERE id = :id"), rows[1])
         connection.execute(text("UPDATE file SET filed_path = '/srv/filed/c.dcm' WHERE id = :id"), rows[2])
     assert imported(database, ["path,label", "a/b.dcm,0", "/srv/filed/c.dcm,1"]).recorded == 2
+
+
+def test_a_duplicate_stands_for_the_content_that_has_the_prediction(database, rows):
+    copy = {"id": rows[3]["id"], "sha": rows[2]["sha256"]}
+    with database.writing() as connection:
+        change = "status = 'duplicate', source_path = '/srv/inbox/copy.dcm', sha256 = :sha, prediction = NULL"
+        connection.execute(text(f"UPDATE file SET {change} WHERE id = :id"), copy)
+    assert imported(database, ["path,label", "copy.dcm,0"]).recorded == 1
+    assert len(verdicts.history(database, rows[2]["id"])) == 1
+
+
+def test_a_path_of_another_watcher_is_not_meant(database, rows):
+    with database.writing() as connection:
+        connection.execute(text("UPDATE file SET watcher = 'other' WHERE id = :id"), rows[1])
+    assert len(imported(database, ["path,label", f"{rows[1]['source_path']},0"]).missing) == 1
 
 
 def test_a_file_with_one_wrong_line_records_nothing(database, rows):
