@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from fracture_watch.errors import DatabaseUnavailable
 from fracture_watch.records import Duplicate, Facts, Failed, Kind, Rejected, Stalled, Status, as_utc
@@ -260,3 +261,17 @@ def test_stalled_files_are_told_when_they_are_through(store, database):
     [row] = query(database, "SELECT status FROM results")
     assert row["status"] == Status.CLASSIFIED
     assert len(waiting(database)) == 4
+
+
+def test_who_removes_rows_leaves_the_events_of_another_watcher_with_the_same_path(database):
+    for watcher in ("ours", "theirs"):
+        store = Store(database, MODEL, watcher=watcher)
+        store.note_postponed(source("a"), "cannot be read")
+        record(store, "a", Failed("corrupt", "broken", watcher))
+    patient = Wanted(before=LATE)
+    with database.writing() as connection:
+        connection.execute(text("UPDATE file SET status = 'classified', filed = true"))
+    for watcher, left in (("ours", 2), ("theirs", 0)):
+        [rows] = rows_to_remove(database, patient, watcher)
+        remove_rows(database, rows)
+        assert len(query(database, "SELECT * FROM event WHERE source_path LIKE '%a'")) == left
