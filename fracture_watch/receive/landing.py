@@ -192,7 +192,8 @@ class Landing:
     def _placed(self, arriving: Arriving, folder: Path, name: str) -> Path:
         """Where it lies now; the watcher may remove the folder at any moment while it is empty."""
         for _ in range(_ATTEMPTS):
-            with self._placing, contextlib.suppress(FileNotFoundError):
+            # To make one that goes in the same moment is said to be in the way of a file.
+            with self._placing, contextlib.suppress(FileNotFoundError, FileExistsError):
                 self._make(folder)
                 return _named(arriving, folder / name)
         raise StorageUnavailable(f"{folder} cannot be made, or is removed again and again; see who else does that")
