@@ -192,8 +192,7 @@ class Landing:
     def _placed(self, arriving: Arriving, folder: Path, name: str) -> Path:
         """Where it lies now; the watcher may remove the folder at any moment while it is empty."""
         for _ in range(_ATTEMPTS):
-            # To make one that goes in the same moment is said to be in the way of a file.
-            with self._placing, contextlib.suppress(FileNotFoundError, FileExistsError):
+            with self._placing, contextlib.suppress(FileNotFoundError):
                 self._make(folder)
                 return _named(arriving, folder / name)
         raise StorageUnavailable(f"{folder} cannot be made, or is removed again and again; see who else does that")
@@ -202,7 +201,8 @@ class Landing:
         for place in reversed(self._between(folder)):
             if place.is_symlink():
                 raise NotADirectoryError(errno.ENOTDIR, "is a symbolic link, which is never followed", str(place))
-            place.mkdir(exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # `exist_ok` would look again, when it may be gone
+                place.mkdir()
 
     def _sync(self, folder: Path) -> None:
         """See that all names on the way are on disk; a folder that is gone was emptied: what it held is filed."""
