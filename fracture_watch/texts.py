@@ -1,7 +1,13 @@
-"""Text that others wrote, made harmless for whoever reads it on a terminal."""
+"""Sentences that several rooms say, and text that others wrote, made harmless for whoever reads it on a terminal."""
 
 import json
 from typing import Any
+
+
+def how_to_install(extra: str) -> str:
+    """What brings an extra of this package: where it is installed, and in a checkout of it."""
+    checkout = f".venv/bin/pip install -c constraints.txt -e '.[{extra}]'"
+    return f"pip install 'fracture-watch[{extra}]', or in a checkout: {checkout}"
 
 
 def json_text(value: Any, indent: int | None = None) -> str:

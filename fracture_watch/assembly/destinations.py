@@ -12,6 +12,7 @@ from fracture_watch.delivery.shelf import Shelf
 from fracture_watch.errors import InvalidSettings
 from fracture_watch.records import OBJECTS, Kind, Label
 from fracture_watch.results.outbox import Subscription
+from fracture_watch.texts import how_to_install
 
 if TYPE_CHECKING:
     from fracture_watch.delivery.outbox import Channel
@@ -84,10 +85,7 @@ def require_extra(what: str) -> None:
     """
     missing = [package for package in _EXTRA if find_spec(package) is None]
     if missing:
-        raise InvalidSettings(
-            f"{what} needs {' and '.join(missing)}: pip install 'fracture-watch[pacs]', in a checkout "
-            ".venv/bin/pip install -c constraints.txt -e '.[pacs]'"
-        )
+        raise InvalidSettings(f"{what} needs {' and '.join(missing)}: {how_to_install('pacs')}")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from fracture_watch.config import ReceiveSettings, Settings
 from fracture_watch.errors import InvalidSettings
 from fracture_watch.intake.claim import claimed as claimed_by
 from fracture_watch.receive.door import Door, Look, Peer, Reason
+from fracture_watch.texts import how_to_install
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -83,8 +84,7 @@ def _made(settings: Settings, chosen: ReceiveSettings, metrics: "Metrics") -> "R
         from fracture_watch.receive.receiver import Patience, Receiver
     except ModuleNotFoundError as error:
         raise InvalidSettings(
-            f"dicom.receive is set, and the package {error.name} is missing: pip install 'fracture-watch[pacs]', or in "
-            "a checkout: .venv/bin/pip install -e '.[pacs]'"
+            f"dicom.receive is set, and the package {error.name} is missing: {how_to_install('pacs')}"
         ) from error
     from fracture_watch.imaging.codecs import SYNTAXES
     from fracture_watch.receive.landing import Landing

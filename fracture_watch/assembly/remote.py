@@ -20,6 +20,7 @@ from fracture_watch.model.card import Card, digest
 from fracture_watch.model.heatmap import Gallery, Illustrator
 from fracture_watch.pipeline import Pipeline
 from fracture_watch.records import ModelFacts, Prediction, Prepared, SourceFile
+from fracture_watch.texts import how_to_install
 
 if TYPE_CHECKING:
     from fracture_watch.engine.dask import DaskEngine
@@ -89,10 +90,7 @@ def dask_engine(
         If there is no such cluster, naming each worker that cannot and what is to be done there.
     """
     if find_spec("distributed") is None:
-        raise InvalidSettings(
-            "engine.kind: dask needs an extra that is not installed here: pip install 'fracture-watch[dask]' (in a "
-            "checkout: .venv/bin/pip install -c constraints.txt -e '.[dask]')"
-        )
+        raise InvalidSettings(f"engine.kind: dask needs an extra that is not installed here: {how_to_install('dask')}")
     from fracture_watch.engine.dask import DaskEngine
 
     for name in ("distributed", "distributed.client"):  # of a lost connection the engine tells, in one line

@@ -185,6 +185,7 @@ def website(
     from fracture_watch.web.site import Site
 
     web, card, quarantine = settings.web, running.classifier.card, settings.filing.quarantine_dir
+    guard = privacy(settings)
 
     def status() -> "DaemonStatus | None":
         return watcher.status if watcher else None
@@ -209,8 +210,8 @@ def website(
         receiver=receiver or (lambda: None),
         history=lambda wanted: timeline(trail(database, wanted), wanted, inbox(settings)),
         retry=retry,
-        patient=privacy(settings).patient,
-        aliases=privacy(settings).names,
+        patient=guard.patient,
+        aliases=guard.names,
         watcher=watcher_of(settings),
         quoting=settings.privacy.identifiers == "keep",
     )
