@@ -193,6 +193,7 @@ def test_a_killed_daemon_goes_on_where_it_was(start, tmp_path):
     first.until(lambda: first.rows("SELECT 1 FROM results LIMIT 1"))
     first.kill()
     second = start()
+    second.ready()
     second.until(lambda: not names(tmp_path / "inbox"))
     assert second.stop() == 0
     rows = second.rows("SELECT sha256, status FROM results")

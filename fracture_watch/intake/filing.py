@@ -76,31 +76,22 @@ class Filing:
         StorageUnavailable
             If nothing can be put away: a folder is missing, read-only or full. The file is still in the inbox.
         """
-        source, target = recorded.source.path, recorded.filed_path
-        if target == source:
-            return target
+        if recorded.filed_path == recorded.source.path:
+            return recorded.filed_path
         self._mounts.check(self.inbox)  # else a file that is out of reach would look like one that was taken away
         try:
-            if target is not None:
-                target = self._move(recorded, target)
-            elif _holds(source, recorded):
-                source.unlink()
+            return self._put(recorded)
         except OSError as error:
-            if error.errno in _FULL:
-                root = (
-                    self.processed_dir if target and target.is_relative_to(self.processed_dir) else self.quarantine_dir
-                )
-                raise StorageUnavailable(  # /readyz says it to everybody, so it names no file
-                    f"nothing can be filed to {root}: {error.strerror}; make room on that disk"
-                ) from error
-            self.probe()
-            # If that works, it is this file's own fault, and the others go on.
-            self._require_open_inbox(recorded.source, error)
+            self._require_storage(recorded, error)
+        try:  # all is well by now: perhaps the fault went between the move and the look
+            return self._put(recorded)
+        except OSError as error:
+            self._require_storage(recorded, error)
+            # It is this file's own fault, and the others go on.
             reason = error.strerror or error
             name = recorded.source.name
             log.error("%s is recorded but cannot be moved, so it stays: %s; check its permissions", name, reason)  # noqa: TRY400
-            return source
-        return target
+            return recorded.source.path
 
     def put_back(self, filed: Path, source: Path) -> Path:
         """Move a file from quarantine to where it was found in the inbox, and remove its sidecar.
@@ -174,6 +165,17 @@ class Filing:
                     f"({self.min_free_bytes >> 20}); make room, for one with `fracture-watch prune`"
                 )
 
+    def _require_storage(self, recorded: Recorded, error: OSError) -> None:
+        """Raise ``StorageUnavailable`` if it was for more than this file's own fault that it could not be put away."""
+        if error.errno in _FULL:
+            target = recorded.filed_path
+            root = self.processed_dir if target and target.is_relative_to(self.processed_dir) else self.quarantine_dir
+            raise StorageUnavailable(  # /readyz says it to everybody, so it names no file
+                f"nothing can be filed to {root}: {error.strerror}; make room on that disk"
+            ) from error
+        self.probe()
+        self._require_open_inbox(recorded.source, error)
+
     def _require_open_inbox(self, source: SourceFile, error: OSError) -> None:
         """Raise ``StorageUnavailable`` where nothing can be taken out of the inbox, unless nothing has to be."""
         folder = source.path.parent
@@ -186,6 +188,14 @@ class Filing:
                 f"files cannot be taken out of {shown}: {error.strerror}; make it writable for this user, or "
                 "set filing.processed to keep"
             ) from error
+
+    def _put(self, recorded: Recorded) -> Path | None:
+        source, target = recorded.source.path, recorded.filed_path
+        if target is not None:
+            return self._move(recorded, target)
+        if _holds(source, recorded):
+            source.unlink()
+        return None
 
     def _move(self, recorded: Recorded, target: Path) -> Path | None:
         source = recorded.source.path

@@ -267,6 +267,22 @@ def test_what_cannot_be_filed_stays_in_the_inbox(house, tmp_path):
     assert source.path.read_bytes() == b"pixels"
 
 
+def test_a_fault_that_goes_before_it_is_looked_at_holds_no_file_up(house, tmp_path, monkeypatch):
+    recorded = house.commit(house.receive("sender/a.dcm"), GOOD)
+    blocker = tmp_path / "processed" / "sender"
+    blocker.parent.mkdir()
+    blocker.write_text("a file where the folder should be")
+    probe = Filing.probe
+
+    def repaired_meanwhile(filing):
+        blocker.unlink(missing_ok=True)
+        probe(filing)
+
+    monkeypatch.setattr(Filing, "probe", repaired_meanwhile)
+    assert house.filing.file(recorded) == tmp_path / "processed/sender/a.dcm"
+    assert tree(tmp_path) == {"processed/sender/a.dcm": b"pixels"}
+
+
 def test_a_probe_makes_the_folders_and_leaves_nothing_in_them(house, tmp_path):
     house.filing.probe()
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["inbox", "processed", "quarantine"]
