@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -88,6 +89,7 @@ class Daemon:
         self._emptied: dict[Path, float] = {}  # folders that files were taken from, and when
         self._in_hand: list[tuple[SourceFile, ...]] = []  # batches that are under way, or that a fault interrupted
         self._put_off: set[SourceFile] = set()  # of these, what is tried again later
+        self._stalled: deque[SourceFile] = deque()  # what is to be reported of them
         self._paused: str | None = None
         self._running = False
 
@@ -215,10 +217,13 @@ class Daemon:
             self._filing.remove_emptied(folder)
 
     def _report_stalled(self, settled: Settled) -> None:
-        for source in settled.stalled:
+        self._stalled += settled.stalled
+        while self._stalled:  # those whose row a fault kept from being written, too
+            source = self._stalled[0]
             detail = f"still growing after {self._pace.give_up:g} s; it is processed when its writer is done"
-            log.warning("%s: stalled: %s", printable(source.name), detail)
             self._store.record_stalled(source, Stalled(detail))
+            log.warning("%s: stalled: %s", printable(source.name), detail)
+            self._stalled.popleft()
 
     def _resume(self) -> None:
         if self._paused is not None:

@@ -78,8 +78,9 @@ def build(order: Order, limits: Limits, illustrator: Illustrator) -> Objects:
                 evident = order.prediction.evidence if illustrator.paints(order.prediction) else None
                 picture = rgb(shown) if evident is None else overlay(shown, evident, illustrator.preprocessor)
                 made[Kind.SC] = capture(finding, source, picture, painted=evident is not None)
-    except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
-        # The libraries refuse odd values in many ways, and none of them may hold up the result.
+    except (FractureWatchError, MemoryError):
+        raise
+    except Exception as error:  # the libraries refuse odd values in many ways, none of which may hold up the result
         raise Internal(f"the object cannot be built ({type(error).__name__}: {error})") from error
     return made
 

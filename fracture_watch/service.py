@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from fracture_watch.engine import Engine
-from fracture_watch.errors import Unreadable
+from fracture_watch.errors import FractureWatchError, Internal, Unreadable
 from fracture_watch.intake.filing import Filing
 from fracture_watch.intake.settling import is_still_there
 from fracture_watch.records import Failed, Outcome, Recorded, Rejected, SourceFile
@@ -120,8 +120,23 @@ class Service:
             with work.stages.measure("build"):
                 entries = self._with_objects(entries, self._build)
         with work.stages.measure("record"):
-            recorded = self._store.record(entries) if entries else []
+            recorded = self._recorded(entries, destination)
         return Done(work.batch, recorded, work.stages)
+
+    def _recorded(self, entries: list[Entry], destination: Destination) -> list[Recorded]:
+        """Commit; an outcome that no row can hold is a defect of this program, and costs its own file alone."""
+        try:
+            return self._store.record(entries) if entries else []
+        except FractureWatchError:
+            raise
+        except Exception as error:
+            if len(entries) > 1:
+                return [recorded for entry in entries for recorded in self._recorded([entry], destination)]
+            [(source, outcome, _)] = entries
+            log.exception("%s: its outcome cannot be recorded", source.name)
+            why = f"an internal error: its outcome cannot be recorded ({type(error).__name__}); see the log"
+            failed = Failed(Internal.code, why, outcome.sha256)
+            return self._store.record([(source, failed, destination(source, failed))])
 
     def _with_objects(self, entries: list[Entry], build: Build) -> list[Entry]:
         """A content that the model has classified before becomes a duplicate: the objects that it has stay."""

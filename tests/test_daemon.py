@@ -15,6 +15,7 @@ from fracture_watch import assembly
 from fracture_watch.config import load_settings
 from fracture_watch.errors import DatabaseUnavailable, Unreadable
 from fracture_watch.pipeline import Pipeline
+from fracture_watch.results.store import Store
 from tests.conftest import png, write_config
 
 
@@ -260,6 +261,28 @@ def test_a_file_that_keeps_growing_is_stalled_and_then_classified(tmp_path, weig
             writer.write(content[path.stat().st_size :])
         assert until(lambda: files(tmp_path / "processed") == ["slow.png"])
     assert [row[0] for row in rows(tmp_path)] == ["classified"]
+
+
+def test_a_stalled_file_is_visible_also_where_the_database_was_away_just_then(tmp_path, weights, runtime, monkeypatch):
+    told = []
+    recorded = Store.record_stalled
+
+    def away_at_first(store, source, stalled):
+        told.append(source)
+        if len(told) == 1:
+            raise DatabaseUnavailable("locked")
+        recorded(store, source, stalled)
+
+    monkeypatch.setattr(Store, "record_stalled", away_at_first)
+    daemon = built(tmp_path, weights, runtime, inbox={"give_up_seconds": 0.5})
+    with working(daemon), drop(tmp_path, "slow.png", b"").open("ab") as writer:
+
+        def grows():
+            writer.write(b"x")
+            writer.flush()
+            return rows(tmp_path) == [("stalled", None, None)]
+
+        assert until(grows)
 
 
 def test_an_inbox_that_goes_away_pauses_and_resumes(tmp_path, weights, runtime):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fracture_watch.errors import DatabaseUnavailable
-from fracture_watch.records import Facts, Failed, ModelFacts, SourceFile, now
+from fracture_watch.records import Facts, Failed, ModelFacts, Outcome, SourceFile, now
 from fracture_watch.results.database import Database
 from fracture_watch.results.store import Store
 from fracture_watch.service import Service, in_place
@@ -103,17 +103,29 @@ def test_a_fault_leaves_what_was_recorded_and_nothing_else(tmp_path, store):
 
 
 class Answering:
-    """An engine whose every file is that content, as one that does not ask the database says of a repeat."""
+    """An engine with an outcome for each file, in order."""
 
     ahead = 0
 
-    def __init__(self, *digests: str) -> None:
-        self.digests = list(digests)
+    def __init__(self, *outcomes: Outcome) -> None:
+        self.outcomes = list(outcomes)
 
     def submit(self, batch: Sequence[SourceFile], measure) -> Future:
         future: Future = Future()
-        future.set_result([classified(self.digests.pop(0)) for _ in batch])
+        future.set_result([self.outcomes.pop(0) for _ in batch])
         return future
+
+
+def test_an_outcome_that_no_row_can_hold_costs_its_own_file_alone(tmp_path, store, caplog):
+    beyond = Failed("too_large", "too many rows", "bb", Facts(patient_id="NAME^OF", rows=10**300))
+    engine = Answering(classified("aa"), beyond, classified("cc"))
+    [done] = Service(engine, store).process([batch(tmp_path, "1", "2", "3")], in_place)
+    assert names(done) == ["1", "2", "3"]
+    with sqlite3.connect(tmp_path / "results.db") as connection:
+        rows = connection.execute("SELECT status, code, sha256 FROM results ORDER BY id").fetchall()
+    assert rows == [("classified", None, "aa"), ("failed", "internal", "bb"), ("classified", None, "cc")]
+    assert "its outcome cannot be recorded" in caplog.text
+    assert "NAME^OF" not in caplog.text
 
 
 def test_a_repeat_has_no_objects_built_and_leaves_those_of_the_original_alone(tmp_path, store):
@@ -123,7 +135,8 @@ def test_a_repeat_has_no_objects_built_and_leaves_those_of_the_original_alone(tm
         built.extend(outcome.sha256 for _, outcome, _ in entries)
         return list(entries)
 
-    engine = Answering("aa", "bb", "aa", "aa", "cc")
+    # The repeats are said to be new, as by an engine that does not ask the database.
+    engine = Answering(*map(classified, ("aa", "bb", "aa", "aa", "cc")))
     batches = batch(tmp_path, "1", "2", "3"), batch(tmp_path, "4", "5")
     done = list(Service(engine, store, build=build).process(batches, in_place))
     assert built == ["aa", "bb", "cc"]

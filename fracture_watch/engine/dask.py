@@ -120,8 +120,11 @@ class DaskEngine:
         self._closing = True
         with suppress(*_LOST):
             self._client.close(timeout=self._tick)
-            with Client(self._address, timeout=min(_ANSWER_SECONDS, self._patience), set_as_default=False) as client:
-                client.unregister_worker_plugin(self._name)
+        with (
+            suppress(*_LOST, ValueError),  # ValueError: another scheduler, which never had the desk
+            Client(self._address, timeout=min(_ANSWER_SECONDS, self._patience), set_as_default=False) as client,
+        ):
+            client.unregister_worker_plugin(self._name)
         self._waiting.shutdown(cancel_futures=True)
 
     def _bring(self, batch: Sequence[SourceFile], measure: Measure) -> list[Outcome]:
@@ -231,6 +234,8 @@ class DaskEngine:
     def _count(self) -> None:
         self._counted = time.monotonic()
         self._threads = sum(self._client.nthreads().values())
+        if self._threads:
+            self._last_worker = time.monotonic()
 
 
 def _text(answer: object) -> str:

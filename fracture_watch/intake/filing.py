@@ -273,7 +273,8 @@ def _digest(path: Path) -> str:
 def _below(root: Path, relative: Path) -> Path:
     """``relative`` below ``root``, beside files that have the name of one of its folders."""
     for part in relative.parts[:-1]:
-        root = next(name for name in names(root / part) if name.is_dir() or not os.path.lexists(name))
+        # os.path: a name that is too long or out of reach is none that is taken; the move says what is wrong with it.
+        root = next(name for name in names(root / part) if os.path.isdir(name) or not os.path.lexists(name))  # noqa: PTH112
     return root / _fitting(relative.name)
 
 

@@ -157,7 +157,7 @@ class Landing:
             digest = arriving.sync()
             name = f"{uid}-{digest[:_DIGITS]}.dcm"
             folder = self._folder_of(sender)
-            path = self._placed(arriving, folder, name)
+            path = self._placed(arriving, folder / name, digest)
             self._sync(folder)
         except OSError as error:
             if error.errno in _NO_ROOM:
@@ -189,13 +189,15 @@ class Landing:
             path.unlink(missing_ok=True)
         return len(left)
 
-    def _placed(self, arriving: Arriving, folder: Path, name: str) -> Path:
+    def _placed(self, arriving: Arriving, wanted: Path, digest: str) -> Path:
         """Where it lies now; the watcher may remove the folder at any moment while it is empty."""
         for _ in range(_ATTEMPTS):
             with self._placing, contextlib.suppress(FileNotFoundError):
-                self._make(folder)
-                return _named(arriving, folder / name)
-        raise StorageUnavailable(f"{folder} cannot be made, or is removed again and again; see who else does that")
+                self._make(wanted.parent)
+                return _named(arriving.path, wanted, digest)
+        raise StorageUnavailable(
+            f"{wanted.parent} cannot be made, or is removed again and again; see who else does that"
+        )
 
     def _make(self, folder: Path) -> None:
         for place in reversed(self._between(folder)):
@@ -219,14 +221,17 @@ class Landing:
         return [place for place in (folder, *folder.parents) if self._inbox in place.parents]
 
 
-def _named(arriving: Arriving, wanted: Path) -> Path:
+def _named(path: Path, wanted: Path, digest: str) -> Path:
     """Give it its name by a rename, which tells the watcher that it is whole; what is there is never overwritten."""
-    target = next(name for name in names(wanted) if not os.path.lexists(name) or _is_same(name, arriving))
+    target = next(name for name in names(wanted) if not os.path.lexists(name) or _holds(name, digest))
     if not os.path.lexists(target):
-        arriving.path.rename(target)
+        path.rename(target)
     return target
 
 
-def _is_same(path: Path, arriving: Arriving) -> bool:
-    """Whether the object of this name, which has its digest, is there already."""
-    return not path.is_symlink() and path.is_file() and path.stat().st_size == arriving.size
+def _holds(path: Path, digest: str) -> bool:
+    """Whether an object is there already. Its name holds but the beginning of the digest, which a sender may match."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == digest

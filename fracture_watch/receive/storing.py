@@ -12,6 +12,7 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import AssociationSocket
 
 from fracture_watch.errors import Corrupt
@@ -185,6 +186,8 @@ class Storing(DIMSEServiceProvider):
             raise Violation(f"the request {command.CommandField:#06x}, which nobody offered")
         if command.AffectedSOPClassUID != context.abstract_syntax:
             raise Violation("a SOP class other than that of its presentation context")
+        if (command.CommandField == _C_ECHO) is not (context.abstract_syntax == Verification):
+            raise Violation("a C-STORE on the context of a C-ECHO, or the other way round")
         if (command.CommandField == _C_STORE) is (command.CommandDataSetType == _NO_DATA_SET):
             raise Violation("a C-STORE without a data set, or a C-ECHO with one")
         if self._begun != self._answering:

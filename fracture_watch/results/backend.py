@@ -1,6 +1,7 @@
 """What differs between an SQLite file and a PostgreSQL server, as ``Database`` needs it."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine
@@ -31,8 +32,8 @@ class Backend(Protocol):
     def begin(self, connection: Connection) -> None:
         """A writing transaction has begun: from here on nobody else writes until its end."""
 
-    def take_turn(self, connection: Connection, name: str) -> bool:
-        """Whether nobody else is at ``name``; this transaction keeps others from it until its end."""
+    def turn(self, name: str) -> AbstractContextManager[bool]:
+        """Whether nobody else is at ``name``; others are kept from it until the end."""
 
     def confirm(self) -> None:
         """Before a writing transaction is committed: raise ``DatabaseUnavailable`` if that would come to nothing."""

@@ -71,8 +71,8 @@ class Database:
         """Whether it is this process's turn at something that only one may do at a time; it is until the end."""
         with self._afresh_after_faults():
             self._backend.follow()
-            with self._backend.engine.connect() as connection, connection.begin():
-                yield self._backend.take_turn(connection, name)
+            with self._backend.turn(name) as ours:
+                yield ours
 
     def check(self) -> str:
         """Read it once, as far as that tells whether it is sound; says what it is and holds.

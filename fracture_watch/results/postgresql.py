@@ -6,7 +6,8 @@ their numbers and times in the order in which they became visible. The unique in
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import URL, Connection, create_engine, inspect, text
@@ -95,6 +96,7 @@ class PostgreSQLServer:
             self.engine = create_engine(
                 url.set(drivername=_DRIVER),
                 connect_args=settings,
+                hide_parameters=True,  # in messages: they hold names of patients
                 pool_pre_ping=True,  # a firewall may have cut what was idle
                 max_overflow=20,  # every thread of the web service has one at most
             )
@@ -132,9 +134,11 @@ class PostgreSQLServer:
                 f"the database {self.name} cannot be written: its user has no right to; GRANT it (docs/postgresql.md)"
             )
 
-    def take_turn(self, connection: Connection, name: str) -> bool:
+    @contextmanager
+    def turn(self, name: str) -> Iterator[bool]:
         """Another advisory lock; it goes with the transaction, and with the connection."""
-        return bool(connection.scalar(_TURN, {"name": name}))
+        with self.engine.connect() as connection, connection.begin():
+            yield bool(connection.scalar(_TURN, {"name": name}))
 
     def confirm(self) -> None:
         """The server says so if it cannot commit."""

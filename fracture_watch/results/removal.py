@@ -87,8 +87,10 @@ def remove_rows(database: Database, rows: Collection[Kept]) -> None:
         connection.execute(delete(FileRow).where(FileRow.id.in_(ids)))
         left = set(connection.scalars(select(FileRow.study_key).where(FileRow.study_key.in_(keys))))
         connection.execute(delete(StudyRow).where(StudyRow.study_uid.in_(keys - left)))
-        if model and left:
-            count_studies(connection, model, [key for key in left if key])
+        # A study of which only repeats are left has nothing to count.
+        nothing = {"files": 0, "classified": 0, "fractured": 0, "max_probability": None, "prediction": None}
+        connection.execute(update(StudyRow).where(StudyRow.study_uid.in_(left)).values(nothing))
+        count_studies(connection, model or "", [str(key) for key in left])
 
 
 def shared_places(database: Database, rows: Collection[Kept], watcher: str | None = None) -> set[Path]:

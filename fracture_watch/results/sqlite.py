@@ -6,7 +6,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class SQLiteFile:
     writing: Mapping[str, Any] = {"fracture_watch_writes": True}
 
     def __init__(self, url: URL) -> None:
-        self.engine = create_engine(url)
+        self.engine = create_engine(url, hide_parameters=True)  # in messages: they hold names of patients
         self.name = url.database or url.render_as_string()
         self._path = Path(url.database) if url.database else None
         self._identity: tuple[int, int] | None = None  # of the file, once it is migrated
@@ -94,9 +94,9 @@ class SQLiteFile:
     def begin(self, connection: Connection) -> None:
         """``BEGIN IMMEDIATE`` has the lock already."""
 
-    def take_turn(self, connection: Connection, name: str) -> bool:
+    def turn(self, name: str) -> AbstractContextManager[bool]:
         """The one daemon that a file has is alone at everything."""
-        return True
+        return nullcontext(True)
 
     def confirm(self) -> None:
         """SQLite goes on writing into a deleted file; what it says is committed would be gone with the process."""

@@ -117,10 +117,14 @@ class Store:
             .where(not_(done.exists()))
             .group_by(FileRow.sha256)
         )
-        found = select(FileRow.filed_path).where(FileRow.id.in_(latest)).order_by(FileRow.id)
         with self._database.reading() as connection:
-            for path in connection.execution_options(yield_per=CHUNK).scalars(found):
-                yield as_path(str(path))
+            ids = sorted(connection.scalars(latest))
+        # Piece by piece: a transaction that stays open meanwhile would keep the database from tidying up.
+        for start in range(0, len(ids), CHUNK):
+            these = FileRow.id.in_(ids[start : start + CHUNK])
+            with self._database.reading() as connection:
+                paths = connection.scalars(select(FileRow.filed_path).where(these).order_by(FileRow.id)).all()
+            yield from (as_path(str(path)) for path in paths)
 
     def record(self, entries: Sequence[tuple[SourceFile, Outcome, Path | None]]) -> list[Recorded]:
         """Commit outcomes with the place where each file will be filed.

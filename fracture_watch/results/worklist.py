@@ -34,9 +34,9 @@ PARTS: tuple[str | None, ...] = (str(Label.FRACTURED), str(Label.NOT_FRACTURED),
 PROBLEMS = (Status.FAILED, Status.REJECTED, Status.STALLED)
 _ORDER = ("max_probability", "last_result_at", "study_uid")
 _STUDY = StudyRow.__table__
+_START = literal_column(START, TEXT)
 _RARE = 20_000  # files with a value, up to which their studies are looked up first; else it is met soon on the way
 _FEW = 5000  # studies of some days, up to which they are looked up and sorted
-_MOST_FOUND = 1000  # studies that a text finds by each of the things it may be
 _MOST_CHOICES = 100
 
 
@@ -193,7 +193,7 @@ def _narrowed(connection: Connection, wanted: Wanted) -> Select[Any]:
         if value:
             conditions.append(_with_files(connection, name, value))
     if wanted.text:
-        conditions.append(_STUDY.c.study_uid.in_(_found(wanted.text, wanted.patient, wanted.inbox)))
+        conditions.append(_found(connection, wanted.text, wanted.patient, wanted.inbox))
     return select(_STUDY).where(*conditions)
 
 
@@ -204,41 +204,52 @@ def _within(connection: Connection, since: str | None, until: str | None) -> Col
     def within(at: ColumnElement[str]) -> ColumnElement[bool]:
         return and_(*([at >= since] if since else []), *([at < until] if until else []))
 
-    some = select(literal_column("1")).where(within(latest.last_result_at)).limit(_FEW + 1).subquery()
-    if (connection.scalar(select(func.count()).select_from(some)) or 0) > _FEW:
-        return within(_STUDY.c.last_result_at)
-    return _STUDY.c.study_uid.in_(select(latest.study_uid).where(within(latest.last_result_at)))
+    if _are_at_most(_FEW, connection, within(latest.last_result_at)):
+        return _STUDY.c.study_uid.in_(select(latest.study_uid).where(within(latest.last_result_at)))
+    return within(_STUDY.c.last_result_at)
 
 
 def _with_files(connection: Connection, name: InstrumentedAttribute[str | None], value: str) -> ColumnElement[bool]:
     """That a study has such a file. Of a rare value the studies are looked up; a common one is met on the way."""
     having = select(FileRow.study_key).where(name == value, FileRow.study_key.is_not(None))
-    some = select(literal_column("1")).where(name == value).limit(_RARE + 1).subquery()
-    if (connection.scalar(select(func.count()).select_from(some)) or 0) <= _RARE:
+    if _are_at_most(_RARE, connection, name == value):
         return _STUDY.c.study_uid.in_(having)
     return exists().where(name == value, FileRow.study_key == _STUDY.c.study_uid)
 
 
-def _found(wanted: str, patient: str | None, inbox: str) -> Select[Any]:
-    """Keys of the studies that a text may mean."""
-    places = (
-        (_STUDY.c.study_uid, _STUDY.c.patient_id, ""),
-        (_STUDY.c.study_uid, _STUDY.c.study_uid, ""),
-        (FileRow.study_key, FileRow.accession_number, ""),
-        (FileRow.study_key, FileRow.source_path, f"{inbox}/"),
-    )
-    known = _STUDY.c.patient_id == (wanted if patient is None else patient)
-    hashed = select(_STUDY.c.study_uid).where(known).limit(_MOST_FOUND).subquery()
-    pieces = [select(hashed.c.study_uid.label("key"))]
-    for key, name, before in places:
-        spellings = {wanted, wanted.upper(), wanted.lower()}
-        begins = or_(*[_begins(name, before + spelling) for spelling in sorted(spellings)])
-        if name is FileRow.source_path:  # the same for PostgreSQL's index
-            starts = literal_column(START, TEXT)
-            begins &= or_(*[_begins(starts, (before + spelling)[:STARTS]) for spelling in sorted(spellings)])
-        found = select(key.label("key")).where(begins, key.is_not(None)).limit(_MOST_FOUND).subquery()
-        pieces.append(select(found.c.key))
-    return select(union_all(*pieces).subquery().c.key)
+def _found(connection: Connection, wanted: str, patient: str | None, inbox: str) -> ColumnElement[bool]:
+    """That a study is one that a text may mean. What few begin with is looked up; what many do is met on the way."""
+    study, file = _STUDY.c.study_uid, FileRow.study_key
+    means = [
+        (study, _STUDY.c.patient_id == (wanted if patient is None else patient)),
+        (study, _spelled(_STUDY.c.patient_id, wanted)),
+        (study, _spelled(study, wanted)),
+        (file, _spelled(FileRow.accession_number, wanted)),
+        # The start of a path is the same for PostgreSQL's index.
+        (file, _spelled(FileRow.source_path, wanted, f"{inbox}/") & _spelled(_START, wanted, f"{inbox}/", STARTS)),
+    ]
+    few, ways = [], []
+    for key, meant in means:
+        if _are_at_most(_RARE, connection, meant):
+            found = select(key.label("key")).where(meant, key.is_not(None)).subquery()
+            few.append(select(found.c.key))
+        else:
+            ways.append(meant if key is study else exists().where(file == study, meant))
+    if few:
+        ways.append(study.in_(select(union_all(*few).subquery().c.key)))
+    return or_(*ways)
+
+
+def _are_at_most(most: int, connection: Connection, condition: ColumnElement[bool]) -> bool:
+    """Whether no more rows than these meet a condition; it counts no further."""
+    some = select(literal_column("1")).where(condition).limit(most + 1).subquery()
+    return (connection.scalar(select(func.count()).select_from(some)) or 0) <= most
+
+
+def _spelled(name: Any, start: str, before: str = "", longest: int | None = None) -> ColumnElement[bool]:
+    """That a text begins so, in capitals, in small letters, or as it was typed."""
+    spellings = sorted({start, start.upper(), start.lower()})
+    return or_(*[_begins(name, (before + spelling)[:longest]) for spelling in spellings])
 
 
 def _begins(name: Any, start: str) -> ColumnElement[bool]:

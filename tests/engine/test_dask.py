@@ -200,6 +200,8 @@ def test_without_workers_or_scheduler_patience_ends(tmp_path):
         cluster.start(1)
         with closing(DaskEngine(cluster.address, frugal, kept_nothing, patience=3)) as engine:
             assert [outcome.detail for outcome in answers(engine, "a")] == ["a"]
+            connected = engine._last_worker  # patience counts from when there last was one, not from the start
+            until(lambda: engine.ahead and engine._last_worker > connected, cluster.scheduler)
             cluster.kill_worker()
             with pytest.raises(EngineUnavailable, match=r"no workers for 3 s.*run the same command again"):
                 answers(engine, "a")
@@ -209,6 +211,7 @@ def test_without_workers_or_scheduler_patience_ends(tmp_path):
             for _ in range(2):  # and nobody waits for it a second time
                 with pytest.raises(EngineUnavailable, match="did not come back within 3 s"):
                     answers(engine, "a")
+            cluster.start(1)  # another scheduler, which does not know what is to be taken from its workers
     finally:
         cluster.stop()
 

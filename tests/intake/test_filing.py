@@ -182,6 +182,21 @@ def test_a_name_too_long_for_its_sidecar_is_cut(house, tmp_path, name):
     assert json.loads(filed.with_name(filed.name + ".json").read_text())["source_path"].endswith(name)
 
 
+def test_a_place_that_would_be_too_deep_leaves_the_file_where_it_is(house, caplog, monkeypatch):
+    monkeypatch.chdir(house.inbox)  # step by step: the whole path is as long as the system takes one
+    left = 4093 - len(str(house.inbox))
+    while left > 1:
+        step = "x" * min(200, left - 1)
+        Path(step).mkdir()
+        os.chdir(step)
+        left -= len(step) + 1
+    Path("f").write_bytes(b"pixels")
+    [source] = scan(Tree(house.inbox))
+    assert house.file(source, GOOD) == source.path
+    assert source.path.read_bytes() == b"pixels"
+    assert "recorded but cannot be moved, so it stays: File name too long" in caplog.text
+
+
 def test_a_name_that_is_no_utf_8_is_filed_and_described(house):
     name = os.fsdecode(b"r\xf6ntgen.dcm")
     filed = house.file(house.receive(name), BAD)

@@ -61,6 +61,13 @@ def test_other_bytes_of_one_uid_lie_beside_each_other_and_the_same_bytes_once(tm
     assert len(files(tmp_path / "inbox")) == 2
 
 
+def test_objects_whose_digests_begin_alike_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr("fracture_watch.receive.landing._DIGITS", 1)
+    place = landing(tmp_path / "inbox")
+    contents = {f"{number:04}".encode() for number in range(40)}
+    assert {land(place, content).path.read_bytes() for content in contents} == contents
+
+
 def test_what_was_taken_and_comes_again_is_there_again(tmp_path):
     place = landing(tmp_path / "inbox")
     land(place, b"one").path.unlink()

@@ -15,6 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom.dimse_messages import C_STORE_RQ, N_EVENT_REPORT_RQ
 from pynetdicom.dimse_primitives import C_STORE, N_EVENT_REPORT
 from pynetdicom.dsutils import encode
+from pynetdicom.sop_class import Verification
 
 from fracture_watch.receive import storing
 from fracture_watch.receive.door import STORAGE_CLASSES
@@ -23,6 +24,7 @@ from tests.receive.peers import association, receiving, send_one, until
 
 PIXELS = np.zeros((32, 32), np.uint16)
 CONTEXT = DX, [ExplicitVRLittleEndian]
+ECHO = Verification, [ExplicitVRLittleEndian]
 
 
 def pdv(control, content, context_id=1):
@@ -76,7 +78,9 @@ VIOLATIONS = {
     "a presentation context that was not accepted": [pdv(3, store_command(), 99)],
     "a data set in another context": [pdv(3, store_command()), pdv(0, b"data", 3)],
     "another SOP class": [pdv(3, store_command(sop_class=STORAGE_CLASSES[0]))],
-    "the verification class": [pdv(3, store_command(sop_class="1.2.840.10008.1.1"))],
+    "the verification class": [pdv(3, store_command(sop_class=Verification))],
+    "a store on the verification context": [pdv(3, store_command(sop_class=Verification), 3), pdv(2, bytes(1000), 3)]
+    * 3,
     "an event report": [pdv(3, event_report())] * 50,
     "a store without a data set": [pdv(3, store_command(CommandDataSetType=0x0101))],
     "a command of no known kind": [pdv(3, store_command(CommandField=0x7777))],
@@ -94,7 +98,7 @@ VIOLATIONS = {
 @pytest.mark.parametrize("pdus", VIOLATIONS.values(), ids=VIOLATIONS)
 def test_what_was_not_agreed_on_ends_its_association_alone(tmp_path, request, pdus):
     with receiving(tmp_path / "inbox", most_bytes=200_000) as house:
-        with association(house.port, CONTEXT) as assoc, association(house.port, CONTEXT) as bystander:
+        with association(house.port, CONTEXT, ECHO) as assoc, association(house.port, CONTEXT) as bystander:
             assert assoc.is_established
             plain = wire(assoc)
             with suppress(OSError):  # it is ended while we speak

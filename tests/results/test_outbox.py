@@ -3,6 +3,7 @@
 import importlib
 import sqlite3
 import uuid
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -47,6 +48,13 @@ def drain(outbox, destination="webhook:all", at=LATE):
         outbox.delivered(delivery, "2026-01-01T00:00:00.000000Z")
         told.append(delivery)
     return told
+
+
+def test_many_destinations_that_hang_leave_the_database_to_the_others(store, database, outbox):
+    with ExitStack() as hanging:
+        for number in range(20):
+            assert hanging.enter_context(outbox.turn(f"webhook:{number}"))
+        record(store, "a", classified("aa"))
 
 
 def test_every_row_is_told_to_who_wants_any_and_predictions_to_who_filters(store, database):

@@ -17,6 +17,8 @@ from fracture_watch.records import (
     Stalled,
     now,
 )
+from fracture_watch.results.database import CHUNK
+from fracture_watch.results.removal import Wanted, remove_rows, rows_to_remove
 from fracture_watch.results.store import Store
 from tests.databases import query
 
@@ -181,6 +183,29 @@ def test_outdated_is_what_only_other_models_have_classified(database):
     assert list(new.outdated()) == [Path("/done/a"), Path("/done/c"), Path("/done/b2")]
     record(new, "a", classified("aa", model=OTHER))
     assert list(new.outdated()) == [Path("/done/c"), Path("/done/b2")]
+
+
+def test_a_list_of_what_is_outdated_keeps_no_transaction_open(database):
+    for number in range(CHUNK + 2):
+        record(Store(database, MODEL), f"{number}", classified(f"{number:03}"))
+    reclassified = Store(database, OTHER)
+    found = reclassified.outdated()
+    assert next(found) == Path("/done/0")
+    with database.reading() as connection:
+        if connection.dialect.name == "sqlite":
+            assert connection.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+    record(reclassified, "1", classified("001", model=OTHER))
+    assert len(list(found)) == CHUNK + 1
+
+
+def test_a_study_of_which_only_a_repeat_is_left_shows_no_result(store, database):
+    store.filed([(record(store, "a", classified("aa", 0.9, study_uid="1.2")), Path("/done/a"))])
+    cut = now()
+    record(store, "b", Duplicate("aa", Facts(study_uid="1.2")))
+    for rows in rows_to_remove(database, Wanted(before=cut)):
+        remove_rows(database, rows)
+    [study] = query(database, "SELECT files, classified, fractured, max_probability, prediction FROM studies")
+    assert tuple(study.values()) == (0, 0, 0, None, None)
 
 
 def test_a_picture_without_uids_is_a_study_of_its_own(store, database):

@@ -69,6 +69,15 @@ def test_the_filters_are_what_they_say(database, every):
     assert worklist.page(database, Wanted(text="nobody")).rows == []
 
 
+def test_a_text_that_many_begin_with_finds_them_all(database, every, monkeypatch):
+    starts = every[0]["patient_id"][:1], every[0]["study_uid"][:4], every[-1]["patient_id"]
+    found = [keys(worklist.page(database, Wanted(text=text), limit=10_000).rows) for text in starts]
+    monkeypatch.setattr(worklist, "_RARE", 3)
+    assert [keys(worklist.page(database, Wanted(text=text), limit=10_000).rows) for text in starts] == found
+    assert len(found[0]) > 500
+    assert 0 < len(found[2]) < 100
+
+
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     "wanted", [Wanted(), Wanted(text="P1"), Wanted(body_part="HAND"), Wanted(modality="CR", since="2026-11-01")]
