@@ -51,7 +51,7 @@ class Watch:
         self.ready += found
         return found
 
-    def until(self, done: Callable[[], bool], seconds: float = 5.0) -> None:
+    def until(self, done: Callable[[], bool], seconds: float = 20.0) -> None:
         end = time.monotonic() + seconds
         while not done():
             assert time.monotonic() < end, f"ready by now: {self.ready}"
