@@ -23,6 +23,7 @@ Config = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 DEFAULT_CONFIG = Path("config.yaml")
+MOST = 2**63 - 1  # databases count no further
 
 
 def settings_from(config: Path) -> "Settings":
