@@ -141,8 +141,8 @@ class Privacy:
         if self.identifiers == "hash":
             return self.token("patient_id", asked)
         raise WrongUse(
-            "privacy.identifiers is drop, so results hold no patient to ask for. For what was recorded before that, "
-            "set FRACTURE_WATCH__PRIVACY__IDENTIFIERS=keep for this one command"
+            "privacy.identifiers is drop, so results hold no patient to ask for. What was recorded before that, a "
+            "command finds with FRACTURE_WATCH__PRIVACY__IDENTIFIERS=keep in its environment"
         )
 
     def names(self, asked: str) -> tuple[str, ...]:
