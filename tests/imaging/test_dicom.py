@@ -118,7 +118,11 @@ def test_a_colour_transform_of_the_codec_is_undone_once(syntax):
     assert same(pixels(content), COLOR)
 
 
-@named("syntax", [uid.ExplicitVRLittleEndian, uid.RLELossless], ids=lambda syntax: syntax.keyword)
+@named(
+    "syntax",
+    [uid.ExplicitVRLittleEndian, uid.RLELossless, uid.JPEGLossless, uid.JPEGLosslessSV1],
+    ids=lambda syntax: syntax.keyword,
+)
 def test_ybr_full_becomes_rgb(syntax):
     ybr = np.array([[[76, 85, 255], [150, 44, 21], [29, 255, 107], [128, 128, 128]]], np.uint8)
     expected = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [128, 128, 128]]])
