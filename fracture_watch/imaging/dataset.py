@@ -149,10 +149,13 @@ def _inflated(data: bytes, limits: Limits) -> bytes:
     """Inflate a data set (PS3.5 A.5) in steps: `dcmread` would inflate it whole, however large it becomes."""
     inflater, pending, inflated = zlib.decompressobj(-zlib.MAX_WBITS), data, bytearray()
     try:
-        while pending and not inflater.eof:
-            inflated += inflater.decompress(pending, 1 << 20)
+        while not inflater.eof:
+            step = inflater.decompress(pending, 1 << 20)
+            inflated += step
             limits.check_bytes(len(inflated))
             pending = inflater.unconsumed_tail
+            if not step and not pending:  # with all input taken in, there may still be output to come
+                break
     except zlib.error as error:
         raise Corrupt(f"the deflated data set cannot be inflated: {error}; send the file again") from error
     if not inflater.eof:

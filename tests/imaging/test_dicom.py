@@ -16,6 +16,7 @@ from fracture_watch.imaging.dicom import OWN_MODEL_NAME, DicomImage
 from fracture_watch.imaging.limits import Limits, Scope
 from tests.conftest import SHARED
 from tests.dicoms import bare, derived_uid, dicom, written
+from tests.imaging import hostile
 
 RAMP_8 = np.arange(0, 256, 2, dtype=np.uint8).reshape(8, 16)
 RAMP_12 = np.linspace(0, 4095, 13 * 17).astype(np.uint16).reshape(13, 17)
@@ -496,6 +497,11 @@ def deflated(header_bytes: bytes) -> bytes:
     start = 144 + int.from_bytes(whole[140:144], "little")
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     return whole[:start] + packer.compress(header_bytes) + packer.flush()
+
+
+def test_what_is_still_to_come_when_all_input_is_taken_in_belongs_to_it():
+    for more in range(1, 259, 8):  # bytes of the last match that are behind a whole number of steps
+        assert pixels(hostile.deflated_to((1 << 20) + more)).shape == hostile.PIXELS.shape
 
 
 BOMB_LIMITS = Limits(max_bytes=4 * 1024 * 1024)
