@@ -56,8 +56,8 @@ def evidence(content: bytes, limits: Limits) -> Dataset:
             setattr(found, keyword, value)
     if found.PatientSex not in ("M", "F", "O"):
         found.PatientSex = ""
-    found.InstanceNumber = max(integer(header, "InstanceNumber") or 1, 1)
-    found.NumberOfFrames = max(integer(header, "NumberOfFrames") or 1, 1)
+    for keyword in ("InstanceNumber", "NumberOfFrames"):
+        setattr(found, keyword, min(max(integer(header, keyword) or 1, 1), 2**31 - 1))
     found.Rows, found.Columns = unsigned(header, "Rows"), unsigned(header, "Columns")
     found.AnatomicRegionSequence = [code for item in items(header, "AnatomicRegionSequence") if (code := _code(item))]
     return found

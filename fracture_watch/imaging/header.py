@@ -24,6 +24,7 @@ _MACROS = (
     "FrameDisplayShutterSequence",
 )
 _LONGEST_FACT = 256  # characters
+_MOST_OF_A_US = 65_535
 _TEXT_VRS = ("AE", "AS", "CS", "DA", "DS", "IS", "LO", "LT", "PN", "SH", "ST", "UC", "UI", "UN", "UT")
 
 
@@ -53,13 +54,15 @@ def number(header: Dataset, keyword: str) -> float | None:
 
 
 def integer(header: Dataset, keyword: str) -> int | None:
-    """The element's first value where it is a number that an IS can hold (PS3.5 6.2), cut to an integer."""
-    return _within(header, keyword, -(2**31), 2**31 - 1)
+    """The element's first value where it is a number, cut to an integer."""
+    value = number(header, keyword)
+    return None if value is None else int(value)
 
 
 def unsigned(header: Dataset, keyword: str) -> int | None:
     """The same of an element that is a US, whatever VR it was written with: 0 to 65,535."""
-    return _within(header, keyword, 0, 2**16 - 1)
+    value = integer(header, keyword)
+    return value if value is not None and 0 <= value <= _MOST_OF_A_US else None
 
 
 def items(header: Dataset, keyword: str) -> list[Dataset]:
@@ -175,11 +178,6 @@ def _undecoded(header: Dataset, keyword: str) -> list[str] | None:
 def _meaning(header: Dataset, keyword: str) -> str | None:
     """What a code sequence says in words."""
     return next((_fact(item, "CodeMeaning") for item in items(header, keyword)), None)
-
-
-def _within(header: Dataset, keyword: str, least: int, most: int) -> int | None:
-    value = number(header, keyword)
-    return int(value) if value is not None and least <= value <= most else None
 
 
 def _float(value: Any) -> float:
