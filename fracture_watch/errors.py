@@ -24,7 +24,7 @@
     |   |-- DatabaseUnavailable           database_unavailable
     |   |-- DecodersUnavailable           decoders_unavailable
     |   `-- EngineUnavailable             engine_unavailable
-    `-- WrongUse                      settings or arguments that cannot work           permanent
+    `-- WrongUse                      wrong_use: settings or arguments that cannot work  permanent
         |-- InvalidSettings               invalid_settings
         |-- InvalidModel                  invalid_model
         `-- InvalidCursor                 invalid_cursor
@@ -199,6 +199,8 @@ class EngineUnavailable(SystemicError):
 
 class WrongUse(FractureWatchError):
     """Settings or arguments that cannot work; nothing was started."""
+
+    code = "wrong_use"
 
 
 class InvalidSettings(WrongUse):

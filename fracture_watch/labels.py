@@ -1,7 +1,7 @@
 """What images truly show, as people keep it: a CSV file with a line for each."""
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from fracture_watch.errors import WrongUse
@@ -39,7 +39,9 @@ class Truth:
     properties: Mapping[str, str]
 
 
-def read_truths(text: Iterable[str], where: str, keys: tuple[str, ...] = (*PATHS, UID)) -> list[Truth]:
+def read_truths(
+    text: Iterable[str], where: str, keys: tuple[str, ...] = (*PATHS, UID), most: int | None = None
+) -> list[Truth]:
     """Read the lines of a CSV file with the column ``label`` and one of ``keys``; ``group`` is optional.
 
     Parameters
@@ -50,19 +52,20 @@ def read_truths(text: Iterable[str], where: str, keys: tuple[str, ...] = (*PATHS
         What errors call the file.
     keys : tuple of str
         Columns that may name the image; the first that is there counts.
+    most : int, optional
+        How many lines there may be below the header.
 
     Raises
     ------
     WrongUse
-        If a column is missing, a label is none, or an image is named twice.
+        If a column is missing, a label is none, an image is named twice, or there are too many lines.
     """
-    rows = _rows(text, where)
-    columns = set(rows[0])
-    key = next((name for name in keys if name in columns), None)
-    if key is None or "label" not in columns:
-        raise WrongUse(f"{where}: needs the column label, and one of {', '.join(keys)}")
     truths: dict[str, Truth] = {}
-    for line, row in enumerate(rows, start=2):
+    key = ""
+    for line, row in enumerate(_rows(text, where), start=2):
+        key = key or _key(row, where, keys)
+        if len(truths) == most:
+            raise WrongUse(f"{where}: has over {most:,} lines; bring it in parts")
         name, label = row.get(key, ""), row.get("label", "").lower()
         if not name or label not in _FRACTURED:
             raise WrongUse(
@@ -73,14 +76,21 @@ def read_truths(text: Iterable[str], where: str, keys: tuple[str, ...] = (*PATHS
             raise WrongUse(f"{where}, line {line}: {name} is named a second time; leave one line for each file")
         others = {k: v for k, v in row.items() if v and k not in (key, "label", "group")}
         truths[name] = Truth(line, key, name, _FRACTURED[label], row.get("group") or None, others)
+    if not truths:
+        raise WrongUse(f"{where}: has no rows")
     return list(truths.values())
 
 
-def _rows(text: Iterable[str], where: str) -> list[dict[str, str]]:
+def _key(columns: Collection[str], where: str, keys: tuple[str, ...]) -> str:
+    key = next((name for name in keys if name in columns), None)
+    if key is None or "label" not in columns:
+        raise WrongUse(f"{where}: needs the column label, and one of {', '.join(keys)}")
+    return key
+
+
+def _rows(text: Iterable[str], where: str) -> Iterator[dict[str, str]]:
     try:
-        rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in csv.DictReader(text)]
+        for row in csv.DictReader(text):
+            yield {k: (v or "").strip() for k, v in row.items() if k}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise WrongUse(f"{where}: the labels cannot be read as a UTF-8 CSV file: {error}") from error
-    if not rows:
-        raise WrongUse(f"{where}: has no rows")
-    return rows

@@ -39,6 +39,7 @@ _WORDS = {
 }
 _PLAIN_NOTE = re.compile(
     r"(Modality|BodyPartExamined) missing|RescaleSlope 0 ignored|invalid Modality LUT ignored|broken Exif data ignored"
+    r"|Modality LUT of a LOG or DISP image not applied"
     r"|PresentationLUTShape IDENTITY of a MONOCHROME1 image: not inverted|\d+ invalid window or VOI LUT ignored"
     r"|no window: shown from least to greatest value|first (VOI LUT|window) of \d+ VOI transformations"
     r"|(Shutter|Collimator)Shape (RECTANGULAR|CIRCULAR|POLYGONAL|BITMAP) (applied|ignored: it cannot be applied)"
@@ -141,8 +142,8 @@ class Privacy:
         if self.identifiers == "hash":
             return self.token("patient_id", asked)
         raise WrongUse(
-            "privacy.identifiers is drop, so results hold no patient to ask for. For what was recorded before that, "
-            "set FRACTURE_WATCH__PRIVACY__IDENTIFIERS=keep for this one command"
+            "privacy.identifiers is drop, so results hold no patient to ask for. What was recorded before that, a "
+            "command finds with FRACTURE_WATCH__PRIVACY__IDENTIFIERS=keep in its environment"
         )
 
     def names(self, asked: str) -> tuple[str, ...]:

@@ -94,6 +94,10 @@ def _add_picture(header: Dataset, pixels: Pixels, syntax: UID, photometric: str,
 def _jpeg(frame: Pixels, bits: int, photometric: str, **options: Any) -> bytes:
     if frame.ndim == 3:
         options |= {"colorspace": "RGB", "outcolorspace": "RGB" if photometric == "RGB" else "YCBCR"}
+        if (
+            options.get("lossless") and photometric != "RGB"
+        ):  # the codec makes no YBR of RGB there: pixels are as stored
+            options |= dict.fromkeys(("colorspace", "outcolorspace"), "UNKNOWN")
         options |= {"subsampling": "422" if photometric.endswith("422") else "444"}
     return imagecodecs.jpeg8_encode(frame, level=95, bitspersample=bits, **options)
 

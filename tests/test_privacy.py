@@ -20,7 +20,9 @@ from tests.conftest import write_config
 from tests.dicoms import dicom
 from tests.test_end_to_end import Process
 
-ROUTES = "/ /metrics /readyz /api/results /api/results/1 /api/results?status=failed /api/status".split()
+ROUTES = (
+    "/ /?q=hand /files/1?q=hand /metrics /readyz /api/results /api/results/1 /api/results?status=failed /api/status"
+).split()
 CANARY, CANARY_UID = "CANARY", "1.2.999.31415926"
 SALT = "a secret that only the tests know"
 PIXELS = (np.add.outer(np.arange(200), np.arange(150)) * 8 % 4096).astype(np.uint16)

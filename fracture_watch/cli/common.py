@@ -23,6 +23,7 @@ Config = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 DEFAULT_CONFIG = Path("config.yaml")
+MOST = 2**63 - 1  # databases count no further
 
 
 def settings_from(config: Path) -> "Settings":
@@ -49,6 +50,13 @@ def say(text: str) -> None:
     typer.echo(text)
 
 
+def complain(text: str) -> None:
+    """For a person, on standard error. What it quotes of a file reaches no terminal as it is, and begins no line."""
+    from fracture_watch.delivery.exports import printable
+
+    sys.stderr.write("\n  ".join(map(printable, text.split("\n"))) + "\n")
+
+
 def say_json(value: Any) -> None:
     """A JSON value on a line of its own."""
     typer.echo(json_text(value))
@@ -68,7 +76,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
     def ask(_number: int, _frame: object) -> None:
         stop.set()
         restore()
-        sys.stderr.write("stopping when what is in hand is recorded; once more, and it is left at once\n")
+        complain("stopping when what is in hand is recorded; once more, and it is left at once")
 
     for number in numbers:
         signal.signal(number, ask)

@@ -295,10 +295,12 @@ def _show(checks: list[Check]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from fracture_watch.delivery.exports import printable
+
     table = Table("", "part", "what", "finding", box=None)
     for check in checks:
         mark = Text("ok", "green") if check.ok else Text("FAIL", "bold red")
-        table.add_row(mark, check.part, Text(check.name), Text(check.detail))
+        table.add_row(mark, check.part, Text(check.name), Text(printable(check.detail)))
     Console(width=None if Console().is_terminal else 160).print(table)
     broken = sum(not check.ok for check in checks)
     say("Everything is well." if not broken else f"{broken} of {len(checks)} checks found something.")

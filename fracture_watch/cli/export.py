@@ -1,13 +1,12 @@
 """``export``: results that are recorded, as DICOM objects."""
 
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, open_results, say, say_json, settings_from
+from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, complain, open_results, say, say_json, settings_from
 
 if TYPE_CHECKING:
     from fracture_watch.exporting import Exporter
@@ -46,7 +45,7 @@ def export(
             elif path:
                 say(str(path))
             else:
-                sys.stderr.write(f"result {file_id}: {why}\n")
+                complain(f"result {file_id}: {why}")
     if failed:
         raise typer.Exit(1)
 

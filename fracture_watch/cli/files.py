@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, say, say_json, settings_from, stop_on_signals
+from fracture_watch.cli.common import (
+    DEFAULT_CONFIG,
+    Config,
+    Json,
+    complain,
+    say,
+    say_json,
+    settings_from,
+    stop_on_signals,
+)
 
 if TYPE_CHECKING:
     from fracture_watch.records import Outcome, Prediction, Prepared, SourceFile
@@ -59,7 +67,7 @@ def scan(
         done = scanner.service.process(batches(wanted, settings.model.batch_size), in_place)
         _tell(_with_progress(done, counts), counts, as_json)
     if stop.is_set():
-        sys.stderr.write("interrupted: what is recorded stays, and the same command goes on with the rest\n")
+        complain("interrupted: what is recorded stays, and the same command goes on with the rest")
         _summary(counts, time.monotonic() - began, as_json)
         raise typer.Exit(1)
     _finish(counts, time.monotonic() - began, as_json)
@@ -145,14 +153,14 @@ def render(
     except OSError as error:
         raise WrongUse(f"{output} cannot be written: {error.strerror or error}") from error
     for note in radiograph.notes:
-        sys.stderr.write(f"note: {note}\n")
+        complain(f"note: {note}")
 
 
 def _write_picture(path: Path, pictures: list[bytes | None]) -> None:
     from fracture_watch.errors import WrongUse
 
     if not pictures or pictures[0] is None:
-        sys.stderr.write(f"no prediction, so no picture: {path} was not written\n")
+        complain(f"no prediction, so no picture: {path} was not written")
         return
     try:
         path.write_bytes(pictures[0])

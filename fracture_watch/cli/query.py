@@ -9,7 +9,7 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, open_results, settings_from
+from fracture_watch.cli.common import DEFAULT_CONFIG, MOST, Config, Json, open_results, settings_from
 from fracture_watch.records import Label, Status
 
 
@@ -44,7 +44,7 @@ def results(  # noqa: PLR0913, PLR0917  one parameter an option
     patient: Annotated[str | None, typer.Option(help="PatientID.")] = None,
     min_probability: Annotated[float | None, typer.Option(min=0, max=1)] = None,
     status: Annotated[Status | None, typer.Option()] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Newest first; without it all.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, max=MOST, help="Newest first; without it all.")] = None,
     form: Annotated[Format, typer.Option("--format")] = Format.TABLE,
     output: Annotated[Path | None, typer.Option(help="Write here instead of to standard output.")] = None,
     config: Config = DEFAULT_CONFIG,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, open_results, say, say_json, settings_from
+from fracture_watch.cli.common import DEFAULT_CONFIG, MOST, Config, Json, open_results, say, say_json, settings_from
 
 
 def trace(
@@ -43,7 +43,8 @@ def trace(
 
 def retry(
     ids: Annotated[
-        list[int] | None, typer.Argument(metavar="[ID]...", help="Results, as `results` numbers them.")
+        list[int] | None,
+        typer.Argument(metavar="[ID]...", min=1, max=MOST, help="Results, as `results` numbers them."),
     ] = None,
     code: Annotated[str | None, typer.Option(help="Those that failed or were rejected with this code.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Everything in quarantine.")] = False,
@@ -134,7 +135,10 @@ def _before(age: str) -> str:
     if not found:
         raise WrongUse(f"--older-than {age}: is no age such as 90d, 12h or 8w")
     hours = int(found[1]) * {"h": 1, "d": 24, "w": 168}[found[2]]
-    return as_utc(datetime.now(UTC) - timedelta(hours=hours))
+    try:
+        return as_utc(datetime.now(UTC) - timedelta(hours=hours))
+    except OverflowError as error:
+        raise WrongUse(f"--older-than {age}: is before the year 1; nothing is that old") from error
 
 
 def _finish(counts: dict[str, Any], as_json: bool) -> None:

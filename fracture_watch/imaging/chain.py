@@ -3,35 +3,52 @@
 from dataclasses import replace
 
 import numpy as np
-from pydicom import Dataset
+from pydicom import Dataset, uid
 
 from fracture_watch.imaging.grayscale import Chain, Lut, StoredValues, Window
 from fracture_watch.imaging.header import items, lut, number, text, windows
 
+_FLUOROSCOPY = (
+    uid.XRayAngiographicImageStorage,
+    uid.XRayRadiofluoroscopicImageStorage,
+    "1.2.840.10008.5.1.4.1.1.12.3",  # retired: biplane angiography
+)
 # Where the two disagree, viewers follow the shape and not the photometric interpretation.
 _SHAPES = {"INVERSE": True, "IDENTITY": False}
 
 
 def chain_of(header: Dataset, stored: StoredValues, white_is_low: bool) -> tuple[Chain, tuple[str, ...]]:
     """The first usable transformation of each step; ``white_is_low`` is what the photometric interpretation says."""
-    slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
-    luts = [lut(item, stored.signed) for item in items(header, "ModalityLUTSequence")]
     inverse = _SHAPES.get((text(header, "PresentationLUTShape") or "").upper(), white_is_low)
-    chain = Chain(
-        slope=slope or 1.0,
-        intercept=intercept or 0.0,
-        modality_lut=next((table for table in luts if table), None),
-        inverse=inverse,
-        padding=_padding(header, stored),
-    )
-    notes = ["RescaleSlope 0 ignored"] if slope == 0 and chain.modality_lut is None else []
+    chain, notes = _modality(header, stored)
+    chain = replace(chain, inverse=inverse, padding=_padding(header, stored))
     if white_is_low and not inverse:
-        notes.append("PresentationLUTShape IDENTITY of a MONOCHROME1 image: not inverted")
-    if luts and chain.modality_lut is None:
-        notes.append("invalid Modality LUT ignored")
+        notes += ("PresentationLUTShape IDENTITY of a MONOCHROME1 image: not inverted",)
     least = chain.modality(np.array(stored.limits, dtype=np.float64)).min()
     voi, more = _voi(header, signed=bool(least < 0))
     return replace(chain, voi=voi), (*notes, *more)
+
+
+def _modality(header: Dataset, stored: StoredValues) -> tuple[Chain, tuple[str, ...]]:
+    slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
+    luts = [lut(item, stored.signed) for item in items(header, "ModalityLUTSequence")]
+    if _leads_back(header):
+        there = luts or slope not in (None, 1) or intercept not in (None, 0)
+        return Chain(), ("Modality LUT of a LOG or DISP image not applied",) if there else ()
+    table = next((table for table in luts if table), None)
+    notes = ["RescaleSlope 0 ignored"] if slope == 0 and table is None else []
+    if luts and table is None:
+        notes.append("invalid Modality LUT ignored")
+    return Chain(slope=slope or 1.0, intercept=intercept or 0.0, modality_lut=table), tuple(notes)
+
+
+def _leads_back(header: Dataset) -> bool:
+    """Of angiography and fluoroscopy it leads back to values linear to the X-rays, and not to what is to be seen.
+
+    PS3.3 C.8.7.1.1.2 and PS3.4 N.2.1.2; rescaling is one form of it.
+    """
+    relationship = (text(header, "PixelIntensityRelationship") or "").upper()
+    return text(header, "SOPClassUID") in _FLUOROSCOPY and relationship in ("LOG", "DISP")
 
 
 def _voi(header: Dataset, signed: bool) -> tuple[Window | Lut | None, tuple[str, ...]]:

@@ -18,6 +18,7 @@ Decode: TypeAlias = Callable[[bytes, Frame, str | None], Samples]
 
 _END_OF_CODESTREAM, _PADDING = b"\xff\xd9", 16
 _TRANSFORMED = (PhotometricInterpretation.YBR_ICT, PhotometricInterpretation.YBR_RCT)
+_LOSSLESS_JPEG = (uid.JPEGLossless, uid.JPEGLosslessSV1)  # in which libjpeg-turbo converts no colours
 
 
 def decode(encoded: bytes, syntax: uid.UID, frame: Frame, stored_as: str | None = None) -> Samples:
@@ -103,10 +104,11 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytes:
     frame = Frame(runner.rows, runner.columns, runner.samples_per_pixel, runner.bits_allocated)
     photometric = runner.photometric_interpretation
     stored_as = None
+    as_stored = photometric == PhotometricInterpretation.RGB or runner.transfer_syntax in _LOSSLESS_JPEG
     if frame.samples == 3:
-        stored_as = "RGB" if photometric == PhotometricInterpretation.RGB else "YCBCR"
+        stored_as = "RGB" if as_stored else "YCBCR"
     samples = decode(src, runner.transfer_syntax, frame, stored_as)
-    converted = _DECODE[runner.transfer_syntax] is _jpeg and stored_as
+    converted = _DECODE[runner.transfer_syntax] is _jpeg and stored_as == "YCBCR"
     if converted or photometric in _TRANSFORMED:  # the codec returned RGB
         runner.set_option("photometric_interpretation", PhotometricInterpretation.RGB)
     runner.set_option("planar_configuration", 0)

@@ -4,6 +4,7 @@ import io
 import logging
 import struct
 import zlib
+from collections.abc import Iterator
 
 from pydicom import Dataset, dcmread
 from pydicom.dataelem import RawDataElement
@@ -24,7 +25,7 @@ from fracture_watch.imaging.limits import Limits
 
 _ITEMS = b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"  # the item tag in either byte order
 _MOST_ITEMS = 50_000
-_PIXEL_DATA = b"\xe0\x7f\x10\x00"
+_PIXELS = 0x7FE0  # the group of pixel data, which are large, and no sequence unless they say so
 _UNDEFINED = 0xFFFFFFFF
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # what it would log becomes a detail or a note here
@@ -39,6 +40,7 @@ def parse(content: bytes, limits: Limits) -> Dataset:
     """
     try:
         header = _read(content, limits)
+        _check_items(header)
     except FractureWatchError:
         raise
     except (EOFError, struct.error) as error:
@@ -48,18 +50,52 @@ def parse(content: bytes, limits: Limits) -> Dataset:
     except MemoryError:
         raise
     except Exception as error:  # pydicom raises many kinds on broken headers
+        if isinstance(error.__context__, FractureWatchError):  # and puts one of them around ours
+            raise error.__context__ from None
         raise Corrupt(f"the DICOM header cannot be read: {error}") from error
     if text(header.file_meta, "TransferSyntaxUID") is None:
         header.file_meta.TransferSyntaxUID = _syntax_found(header)
     return header
 
 
-def _check_items(content: bytes) -> None:
-    """A million empty items fit in 8 MB and keep pydicom busy for a minute. Pixel data come last and are large."""
-    header = content[: content.find(_PIXEL_DATA)]
-    count = max(header.count(item) for item in _ITEMS)
-    if count > _MOST_ITEMS:
-        raise Corrupt(f"the header has {count:,} sequence items, more than a radiograph can have")
+class _Counted(io.BytesIO):
+    """A file whose items are counted as they are read: a million empty ones in 8 MB keep pydicom busy for a minute."""
+
+    _items = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As ever.
+
+        Raises
+        ------
+        Corrupt
+            At the item that is one too many.
+        """
+        data = super().read(size)
+        if data[:4] in _ITEMS:
+            self._items += 1
+            _bound(self._items)
+        return data
+
+
+def _check_items(header: Dataset) -> None:
+    """Items of sequences with a length, too, which pydicom reads when it is asked for them."""
+    _bound(sum(_unread_items(header)))
+
+
+def _unread_items(header: Dataset) -> Iterator[int]:
+    for element in header.values():
+        if isinstance(element, RawDataElement):
+            if element.VR == "SQ" or (element.VR in (None, "UN") and element.tag.group != _PIXELS):
+                yield max((element.value or b"").count(item) for item in _ITEMS)
+        elif element.VR == "SQ":
+            for item in element.value:
+                yield from _unread_items(item)
+
+
+def _bound(items: int) -> None:
+    if items > _MOST_ITEMS:
+        raise Corrupt(f"the header has over {_MOST_ITEMS:,} sequence items, more than a radiograph can have")
 
 
 def check_whole(header: Dataset) -> None:
@@ -80,20 +116,18 @@ def check_whole(header: Dataset) -> None:
 
 
 def _read(content: bytes, limits: Limits) -> Dataset:
-    _check_items(content)
-    file = io.BytesIO(content)
+    file = _Counted(content)
     read_preamble(file, force=True)
     # The same reading that `dcmread` begins with: a hostile file must not show one syntax here and another there.
     meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=_behind_file_meta)
     if text(meta, "TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         inflated = _inflated(content[file.tell() :], limits)
-        _check_items(inflated)
-        header = read_dataset(io.BytesIO(inflated), is_implicit_VR=False, is_little_endian=True)
+        header = read_dataset(_Counted(inflated), is_implicit_VR=False, is_little_endian=True)
         header.file_meta = FileMetaDataset(meta)
         return header
-    header = dcmread(io.BytesIO(content), force=True)
+    header = dcmread(_Counted(content), force=True)
     if len(header) == 0:  # what pydicom makes of pixel data without their delimiter; the facts are still there
-        header = dcmread(io.BytesIO(content), force=True, stop_before_pixels=True)
+        header = dcmread(_Counted(content), force=True, stop_before_pixels=True)
     return header
 
 
@@ -113,10 +147,13 @@ def _inflated(data: bytes, limits: Limits) -> bytes:
     """Inflate a data set (PS3.5 A.5) in steps: `dcmread` would inflate it whole, however large it becomes."""
     inflater, pending, inflated = zlib.decompressobj(-zlib.MAX_WBITS), data, bytearray()
     try:
-        while pending and not inflater.eof:
-            inflated += inflater.decompress(pending, 1 << 20)
+        while not inflater.eof:
+            step = inflater.decompress(pending, 1 << 20)
+            inflated += step
             limits.check_bytes(len(inflated))
             pending = inflater.unconsumed_tail
+            if not step and not pending:  # with all input taken in, there may still be output to come
+                break
     except zlib.error as error:
         raise Corrupt(f"the deflated data set cannot be inflated: {error}; send the file again") from error
     if not inflater.eof:

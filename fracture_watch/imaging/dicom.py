@@ -1,6 +1,8 @@
 """DICOM -> display values: what a file is, whether it is for us, and its frames as a viewer shows them."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +28,7 @@ from fracture_watch.imaging.geometry import exposed, squared
 from fracture_watch.imaging.grayscale import render, with_greys
 from fracture_watch.imaging.header import facts, of_frame, text
 from fracture_watch.imaging.limits import Limits, Scope
-from fracture_watch.records import ALL_GREYS, OWN_MODEL_NAME, Greys, Pixels
+from fracture_watch.records import ALL_GREYS, OWN_MODEL_NAME, Facts, Greys, Pixels
 
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
 _COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT", "PALETTE COLOR")
@@ -46,20 +48,20 @@ class DicomImage:
         self._limits = limits
         self._greys = greys
         self._notes: list[str] = []
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom looks at a value, and warns of it, when it is asked for
-            self._header = parse(content, limits)
-            self.facts = facts(self._header)
-            try:
+        self.facts = Facts()
+        try:
+            with _sound("the DICOM header cannot be read"):
+                self._header = parse(content, limits)
+                self.facts = facts(self._header)
                 check_whole(self._header)
                 self._check_kind()
                 self._check_scope(scope)
                 self._check_syntax()
                 self._photometric = self._known_photometric()
                 self._frames = Frames(self._header, self._photometric, limits)
-            except FractureWatchError as error:
-                error.facts = self.facts
-                raise
+        except FractureWatchError as error:
+            error.facts = self.facts
+            raise
         self.frames = self._frames.count
 
     @property
@@ -69,17 +71,8 @@ class DicomImage:
 
     def pixels(self, frame: int) -> Pixels:
         """Display values, uint8, shape (rows, columns) or (rows, columns, 3)."""
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return self._displayed(frame)
-        except FractureWatchError:
-            raise
-        except MemoryError:
-            raise
-        except Exception as error:  # pydicom and the codecs raise many kinds on broken pixels
-            detail = str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
-            raise Corrupt(f"the pixel data cannot be decoded ({self._syntax.name}): {detail}") from error
+        with _sound(f"the pixel data cannot be decoded ({self._syntax.name})"):
+            return self._displayed(frame)
 
     def _displayed(self, frame: int) -> Pixels:
         header = of_frame(self._header, frame)
@@ -158,3 +151,20 @@ class DicomImage:
                 f"PhotometricInterpretation is {photometric or 'missing'}, not one of {', '.join(_GRAY + _COLOR)}"
             )
         return str(photometric)
+
+
+@contextmanager
+def _sound(otherwise: str) -> Iterator[None]:
+    """What is not ours and is raised in here is the file's fault: pydicom and the codecs raise many kinds on it.
+
+    pydicom looks at a value when it is asked for, so this may be at any of them; what it warns of is not told.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (FractureWatchError, MemoryError):
+        raise
+    except Exception as error:
+        detail = str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
+        raise Corrupt(f"{otherwise}: {detail}") from error

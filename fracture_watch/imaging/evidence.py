@@ -10,7 +10,7 @@ from pydicom.valuerep import validate_value
 
 from fracture_watch.errors import Corrupt
 from fracture_watch.imaging.dataset import parse
-from fracture_watch.imaging.header import integer, items, text
+from fracture_watch.imaging.header import integer, items, text, unsigned
 from fracture_watch.imaging.limits import Limits
 
 # PS3.3 C.7.1.1, C.7.2.1, C.7.2.2: the patient and the study are the image's own; type 2 ones may be empty.
@@ -56,9 +56,9 @@ def evidence(content: bytes, limits: Limits) -> Dataset:
             setattr(found, keyword, value)
     if found.PatientSex not in ("M", "F", "O"):
         found.PatientSex = ""
-    found.InstanceNumber = min(max(integer(header, "InstanceNumber") or 1, 1), 2**31 - 1)
-    found.NumberOfFrames = max(integer(header, "NumberOfFrames") or 1, 1)
-    found.Rows, found.Columns = integer(header, "Rows"), integer(header, "Columns")
+    for keyword in ("InstanceNumber", "NumberOfFrames"):
+        setattr(found, keyword, min(max(integer(header, keyword) or 1, 1), 2**31 - 1))
+    found.Rows, found.Columns = unsigned(header, "Rows"), unsigned(header, "Columns")
     found.AnatomicRegionSequence = [code for item in items(header, "AnatomicRegionSequence") if (code := _code(item))]
     return found
 

@@ -13,7 +13,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, RLELossless
 from fracture_watch.errors import Corrupt, Truncated
 from fracture_watch.imaging import codecs, streams
 from fracture_watch.imaging.grayscale import StoredValues
-from fracture_watch.imaging.header import integer
+from fracture_watch.imaging.header import integer, unsigned
 from fracture_watch.imaging.limits import Limits
 from fracture_watch.imaging.streams import Frame
 
@@ -45,6 +45,7 @@ class Frames:
         self._syntax = UID(header.file_meta.TransferSyntaxUID)
         # Only integers can be compressed (PS3.5 8.1.2).
         self._encapsulated = self._syntax.is_encapsulated and self._keyword == "PixelData"
+        self._data = self._bytes()
         self.frame = self._declared()
         limits.check_pixels(self.frame.rows, self.frame.columns)
         self.count = max(1, integer(header, "NumberOfFrames") or 1)
@@ -80,7 +81,7 @@ class Frames:
             return self._by_pydicom(number, raw=True)
         order = ">" if self._syntax == ExplicitVRBigEndian else "<"
         start = number * rows * columns * bits // 8
-        words = np.frombuffer(self._header.PixelData, f"{order}u{bits // 8}", rows * columns, start)
+        words = np.frombuffer(self._data, f"{order}u{bits // 8}", rows * columns, start)
         return words.astype(words.dtype.newbyteorder("="), copy=False).reshape(rows, columns)
 
     def _by_pydicom(self, number: int, *, raw: bool) -> NDArray[Any]:
@@ -98,43 +99,49 @@ class Frames:
         """A compressed frame that was checked, and what it says of itself."""
         offsets, lengths = (self._header.get(f"ExtendedOffsetTable{suffix}") for suffix in ("", "Lengths"))
         encoded = get_frame(
-            self._header.PixelData,
+            self._data,
             number,
             number_of_frames=self.count,
             extended_offsets=(offsets, lengths) if offsets and lengths else None,
         )
         return encoded, streams.check(encoded, self._syntax, self.frame)
 
+    def _bytes(self) -> bytes:
+        element = self._header[self._keyword]
+        value = element.value or b""
+        if not isinstance(value, bytes):
+            raise Corrupt(f"{self._keyword} has the VR {element.VR}, which can hold no pixels (PS3.5 8)")
+        return value
+
     def _declared(self) -> Frame:
         gray = self._photometric in ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
-        samples = integer(self._header, "SamplesPerPixel")
+        samples = unsigned(self._header, "SamplesPerPixel")
         if samples not in (None, 1 if gray else 3):
             raise Corrupt(
                 f"PhotometricInterpretation {self._photometric} and SamplesPerPixel {samples} contradict each other"
             )
-        rows, columns = (integer(self._header, keyword) or 0 for keyword in ("Rows", "Columns"))
+        rows, columns = (unsigned(self._header, keyword) or 0 for keyword in ("Rows", "Columns"))
         if rows < 1 or columns < 1:
             raise Corrupt(f"the image is {rows} rows x {columns} columns")
-        return Frame(rows, columns, 1 if gray else 3, integer(self._header, "BitsAllocated") or 0)
+        return Frame(rows, columns, 1 if gray else 3, unsigned(self._header, "BitsAllocated") or 0)
 
     def _stored_values(self) -> StoredValues:
         allocated = self.frame.bits
-        stored = integer(self._header, "BitsStored") or allocated
-        high = integer(self._header, "HighBit")
+        stored = unsigned(self._header, "BitsStored") or allocated
+        high = unsigned(self._header, "HighBit")
         high = stored - 1 if high is None else high
         if not 1 <= stored <= allocated or not stored - 1 <= high < allocated:
             raise Corrupt(f"BitsAllocated {allocated}, BitsStored {stored} and HighBit {high} contradict each other")
         if allocated not in _BITS[self._keyword]:
             raise Corrupt(f"BitsAllocated {allocated} is none that {self._keyword} may have ({_BITS[self._keyword]})")
-        signed = integer(self._header, "PixelRepresentation") == 1
+        signed = unsigned(self._header, "PixelRepresentation") == 1
         # RLE packs the words as they stand, so they are read like native ones.
         return StoredValues(stored, high, signed, self._encapsulated and self._syntax != RLELossless)
 
     def _check_length(self) -> None:
-        element = self._header[self._keyword]
-        if element.is_undefined_length:
+        if self._header[self._keyword].is_undefined_length:
             raise Corrupt(f"the pixel data are compressed, but the header states {self._syntax.name}")
-        frame, found = self.frame, len(element.value or b"")
+        frame, found = self.frame, len(self._data)
         bits = frame.rows * frame.columns * frame.samples * self.count * frame.bits
         if self._photometric == "YBR_FULL_422":
             bits = bits * 2 // 3
@@ -145,7 +152,7 @@ class Frames:
 
     def _check_fragments(self) -> None:
         """Every fragment has to end inside the pixel data (PS3.5 A.4)."""
-        data, position = self._header.PixelData or b"", 0
+        data, position = self._data, 0
         while position < len(data):
             if data[position : position + 4] not in (_ITEM, _DELIMITER):
                 raise Corrupt(f"byte {position:,} of the compressed pixel data is no fragment's beginning")

@@ -18,17 +18,20 @@ _MOST = 16.0  # a ratio beyond this is a mistake, not a detector
 def exposed(pixels: Pixels, header: Dataset) -> tuple[Pixels, tuple[str, ...]]:
     """Black out what lies outside the Display Shutter (PS3.3 C.7.6.11) and the collimator (C.8.7.3), and say so."""
     notes = []
+    shown = np.ones(pixels.shape[:2], bool)
     for name in ("Shutter", "Collimator"):
         for shape in (text(header, f"{name}Shape") or "").upper().split("\\"):
             draw = _SHAPES.get(shape)
             if not shape:
                 continue
             mask = draw(header, name, *pixels.shape[:2]) if draw else None
-            if mask is None or not mask.any():
+            if mask is None or not (mask & shown).any():  # with those before it, it would leave nothing to see
                 notes.append(f"{name}Shape {shape} ignored: it cannot be applied")
             elif not mask.all():
-                pixels = np.where(mask if pixels.ndim == 2 else mask[..., None], pixels, np.uint8(0))
+                shown &= mask
                 notes.append(f"{name}Shape {shape} applied")
+    if not shown.all():
+        pixels = np.where(shown if pixels.ndim == 2 else shown[..., None], pixels, np.uint8(0))
     return pixels, tuple(notes)
 
 

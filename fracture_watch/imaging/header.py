@@ -11,6 +11,7 @@ from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 
 from fracture_watch.imaging.grayscale import Lut, Window
 from fracture_watch.records import Facts
@@ -23,6 +24,7 @@ _MACROS = (
     "FrameDisplayShutterSequence",
 )
 _LONGEST_FACT = 256  # characters
+_MOST_OF_A_US = 65_535
 _TEXT_VRS = ("AE", "AS", "CS", "DA", "DS", "IS", "LO", "LT", "PN", "SH", "ST", "UC", "UI", "UN", "UT")
 
 
@@ -30,7 +32,7 @@ def text(header: Dataset, *keywords: str) -> str | None:
     """The first non-empty of the named elements, as text; several values are joined as in the file."""
     for keyword in keywords:
         value = _get(header, keyword)
-        if value is None:
+        if value is None or isinstance(value, Sequence):  # a sequence says nothing, and may be broken inside
             continue
         joined = "\\".join(map(str, value)) if isinstance(value, MultiValue | list) else str(value)
         if joined := joined.strip(" \0"):
@@ -55,6 +57,12 @@ def integer(header: Dataset, keyword: str) -> int | None:
     """The element's first value where it is a number, cut to an integer."""
     value = number(header, keyword)
     return None if value is None else int(value)
+
+
+def unsigned(header: Dataset, keyword: str) -> int | None:
+    """The same of an element that is a US, whatever VR it was written with: 0 to 65,535."""
+    value = integer(header, keyword)
+    return value if value is not None and 0 <= value <= _MOST_OF_A_US else None
 
 
 def items(header: Dataset, keyword: str) -> list[Dataset]:
@@ -124,8 +132,8 @@ def facts(header: Dataset) -> Facts:
         laterality=_fact(header, "ImageLaterality", "Laterality"),
         view_position=_fact(header, "ViewPosition") or _meaning(header, "ViewCodeSequence"),
         study_date=_date(_fact(header, "StudyDate")),
-        rows=integer(header, "Rows"),
-        columns=integer(header, "Columns"),
+        rows=unsigned(header, "Rows"),
+        columns=unsigned(header, "Columns"),
         spacing=(spacing[0], spacing[1]) if usable else None,
         manufacturer=text(header, "Manufacturer"),
     )
@@ -161,7 +169,7 @@ def _get(header: Dataset, keyword: str) -> Any:
 
 def _undecoded(header: Dataset, keyword: str) -> list[str] | None:
     """The values of a text element as they stand in the file; of any other, nothing can be said."""
-    element = header.get_item(tag_for_keyword(keyword) or 0)
+    element = header.get_item(tag_for_keyword(keyword) or 0, keep_deferred=True)
     if not isinstance(element, RawDataElement) or element.VR not in (None, *_TEXT_VRS) or element.value is None:
         return None
     return [part.strip(" \0") for part in element.value.decode("latin-1").split("\\")]
@@ -175,7 +183,7 @@ def _meaning(header: Dataset, keyword: str) -> str | None:
 def _float(value: Any) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
 
 

@@ -61,13 +61,14 @@ class RasterImage:
         return self._pixels
 
     def _displayed(self, image: Image.Image) -> Pixels:
-        white_is_zero = getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0
+        tags = getattr(image, "tag_v2", {})
+        white_is_zero = tags.get(ExifTags.Base.PhotometricInterpretation) == 0  # which Pillow inverts up to 8 bit
+        bits = tags.get(ExifTags.Base.BitsPerSample, (16,))[0]
         image = self._upright(image)
-        if image.mode.startswith("I;16"):
-            # Pillow inverts such TIFF up to 8 bit.
-            return _scaled_from_16_bit(np.asarray(image), self._greys, inverse=white_is_zero)
+        if image.mode.startswith("I;16"):  # 12-bit TIFF, too
+            return _scaled(np.asarray(image), self._greys, 1 << min(bits, 16), inverse=white_is_zero)
         if image.mode in ("I", "F"):
-            return _stretched(np.asarray(image, dtype=np.float64), self._greys)
+            return _stretched(np.asarray(image, dtype=np.float64), self._greys, inverse=white_is_zero)
         return with_greys(_rgb_or_grey(image), self._greys)
 
     def _upright(self, image: Image.Image) -> Image.Image:
@@ -109,17 +110,18 @@ def _rgb_or_grey(image: Image.Image) -> Pixels:
     return np.asarray(image.convert(mode))
 
 
-def _scaled_from_16_bit(values: NDArray[Any], greys: Greys, *, inverse: bool) -> Pixels:
-    table = level_table(65536, greys)
-    return (table[::-1] if inverse else table).take(values.astype(np.uint16, copy=False))
+def _scaled(values: NDArray[Any], greys: Greys, levels: int, *, inverse: bool) -> Pixels:
+    table = level_table(levels, greys)
+    return (table[::-1] if inverse else table).take(values.astype(np.uint16, copy=False), mode="clip")
 
 
-def _stretched(values: NDArray[np.float64], greys: Greys) -> Pixels:
+def _stretched(values: NDArray[np.float64], greys: Greys, *, inverse: bool) -> Pixels:
     """32-bit pictures have no agreed range; viewers show them from their least to their greatest value."""
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         raise Corrupt("the picture has no finite pixel values")
     low, high = float(finite.min()), float(finite.max())
     span = (high - low) or 1.0
-    grey = greys((np.nan_to_num(values, nan=low) - low) / span)
+    grey = (np.nan_to_num(values, nan=high if inverse else low) - low) / span
+    grey = greys(1 - grey if inverse else grey)
     return np.rint(np.clip(grey, 0, 1) * 255).astype(np.uint8)

@@ -251,15 +251,17 @@ def _inflates(file: BinaryIO, position: int) -> bool | None:
     file.seek(position)
     inflater, produced = zlib.decompressobj(-zlib.MAX_WBITS), 0
     try:
-        while chunk := inflater.unconsumed_tail or file.read(1 << 16):
-            produced += len(inflater.decompress(chunk, 1 << 20))
-            if inflater.eof:
-                return True
+        while not inflater.eof:
+            chunk = inflater.unconsumed_tail or file.read(1 << 16)
+            step = len(inflater.decompress(chunk, 1 << 20))
+            if not chunk and not step:  # without input, there may still be output to come
+                return False
+            produced += step
             if produced > 1 << 30:
                 return None
     except zlib.error:
         return None
-    return False
+    return True
 
 
 def _int(data: bytes, order: str) -> int:

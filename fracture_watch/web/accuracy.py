@@ -1,9 +1,9 @@
 """How often the model is right, as far as readers told."""
 
-import codecs
 import io
 import itertools
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -12,13 +12,16 @@ from flask import Blueprint, Response, render_template, request
 from werkzeug.exceptions import BadRequest
 
 from fracture_watch.delivery.exports import write_csv
+from fracture_watch.errors import WrongUse
 from fracture_watch.labels import PATHS, SHA256, UID, read_truths
 from fracture_watch.results.rows import as_text
 from fracture_watch.results.truths import Imported, import_truths
 from fracture_watch.results.verdicts import LABEL_COLUMNS, Reading, labels, readings
 from fracture_watch.web.site import Site
+from fracture_watch.web.slots import Slots
 
 _KEYS = (UID, SHA256, *PATHS)
+_MOST_TRUTHS, _MOST_BYTES = 200_000, 16 << 20  # of an import, which is held in the watcher's own memory
 _LONGEST_NAME = 100  # characters of a file's name that are kept
 _Z = 1.959964  # of a 95 % interval
 _BINS = (0.0, 0.05, 0.15, 0.3, 0.5, 0.75, 1.0)
@@ -66,6 +69,7 @@ class Bin:
 
 def add_accuracy(blueprint: Blueprint, site: Site) -> None:
     """``/accuracy`` and ``/verdicts.csv``."""
+    slots = Slots(1, "imports")
 
     @blueprint.get("/accuracy")
     def accuracy() -> str:
@@ -76,11 +80,14 @@ def add_accuracy(blueprint: Blueprint, site: Site) -> None:
         given = request.files.get("labels")
         if given is None or not given.filename:
             raise BadRequest("choose a CSV file with labels first; the form sends it as the field labels")
-        lines = codecs.getreader("utf-8-sig")(given.stream)
         name = PurePath(given.filename).name[:_LONGEST_NAME]
-        found = read_truths(lines, name, _KEYS)
+        if given.stream.seek(0, os.SEEK_END) > _MOST_BYTES:
+            raise WrongUse(f"{name}: is larger than {_MOST_BYTES >> 20} MiB; bring it in parts")
+        given.stream.seek(0)
         source = name if site.quoting else "imported"
-        return page(import_truths(site.database, found, source, recorded_as, site.watcher))
+        with slots.taken(), io.TextIOWrapper(given.stream, encoding="utf-8-sig", newline="") as lines:
+            found = read_truths(lines, name, _KEYS, _MOST_TRUTHS)
+            return page(import_truths(site.database, found, source, recorded_as, site.watcher))
 
     def recorded_as(path: str) -> tuple[str, ...]:
         place = as_text(site.inbox / path)  # an absolute path stays as it is

@@ -19,7 +19,7 @@ class Slots:
 
     def __init__(self, count: int, what: str) -> None:
         self._free = threading.BoundedSemaphore(count)
-        self._detail = f"{count} {what} are under way; try again in a second"
+        self._detail = f"as many {what} as may be at once ({count}) are under way; try again in a second"
 
     @contextmanager
     def taken(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ from flask import Blueprint, make_response, redirect, render_template, request, 
 from pydantic import model_validator
 from werkzeug.exceptions import BadRequest
 
+from fracture_watch.errors import WrongUse
 from fracture_watch.records import Label, Status
 from fracture_watch.results import verdicts, worklist
 from fracture_watch.results.rows import as_path, as_text
@@ -45,7 +46,7 @@ class WorklistQuestion(Question):
             str(self.since) if self.since else None,
             str(last + timedelta(days=1)) if last else None,
             self.q.strip() if self.q else None,
-            site.patient(self.q.strip()) if self.q else None,
+            _as_patient(site, self.q.strip()) if self.q else None,
             as_text(site.inbox),
         )
 
@@ -103,8 +104,8 @@ def add_worklist(blueprint: Blueprint, site: Site) -> None:
     @blueprint.post("/problems/retry")
     def retry() -> Answer:
         ids = request.form.getlist("id", type=int)
-        if not ids:
-            raise BadRequest("name at least one result as the field id")
+        if not ids or not all(0 < number < 2**63 for number in ids):  # beyond that no database counts
+            raise BadRequest("name at least one result as the field id, each as the pages number them")
         done = site.retry(ids)
         back = sum(item.target is not None for item in done)
         if back == len(ids):
@@ -125,6 +126,14 @@ def _shown(site: Site, studies: list[dict[str, Any]]) -> list[dict[str, Any]]:
         near = study["prediction"] == Label.NOT_FRACTURED and study["max_probability"] >= _NEAR * face["threshold"]
         shown.append(study | {"face": face, "name": name_of(face), "verdict": verdict, "near": near})
     return shown
+
+
+def _as_patient(site: Site, asked: str) -> str | None:
+    """What rows hold for it if it is a PatientID; where they hold none, it may still be a UID or a file."""
+    try:
+        return site.patient(asked)
+    except WrongUse:
+        return None
 
 
 def name_of(row: dict[str, Any]) -> str:

@@ -135,6 +135,18 @@ def test_render_writes_the_imaging_stages_exact_output(fw, tmp_path):
     assert (np.asarray(Image.open(tmp_path / "out.png")) == read(tmp_path / "a.dcm").pixels).all()
 
 
+@pytest.mark.parametrize("element", ["ShutterShape", "PhotometricInterpretation"])  # a note, and an error
+def test_what_a_header_says_does_not_reach_the_terminal_as_it_is(fw, tmp_path, element):
+    hostile = "\x1b]0;owned\x07\x1b[2J\nfracture-watch: done"
+    with pytest.warns(UserWarning, match="VR CS"):
+        (tmp_path / "a.dcm").write_bytes(dicom(np.ones((9, 9), np.uint16), **{element: hostile}))
+    _, out, err = fw("render", "a.dcm", "out.png")
+    told = [line for line in err.splitlines() if "x1b[2j" in line.casefold()]
+    assert (out, len(told)) == ("", 1)
+    assert all(line.isprintable() for line in err.splitlines())
+    assert "\nfracture-watch: done" not in err.casefold()
+
+
 def test_render_of_a_frame_that_is_not_there_is_wrong_use(fw, tmp_path):
     (tmp_path / "a.png").write_bytes(png(1))
     code, _, err = fw("render", "a.png", "out.png", "--frame", "3")

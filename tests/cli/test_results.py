@@ -76,3 +76,20 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(recorded, form):
         assert process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("results", "--limit", 10**20),
+        ("retry", 10**20),
+        ("retry", 0),
+        ("prune", "--older-than", "999999d"),
+        ("prune", "--older-than", "999999w"),
+    ],
+)
+def test_a_number_beyond_what_can_be_is_wrong_use(fw, recorded, arguments):
+    code, out, err = fw(*arguments)
+    assert (code, out) == (2, "")
+    assert "Traceback" not in err
+    assert arguments[-1] in (0, 10**20) or f"{arguments[-1]}: is before the year 1" in err

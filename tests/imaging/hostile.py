@@ -183,6 +183,14 @@ def deflated(data: bytes) -> bytes:
     return packer.compress(data) + packer.flush()
 
 
+def deflated_to(size: int) -> bytes:
+    """A sound deflated file whose data set inflates to so many bytes, the last of them zeros."""
+    data = split(sound())[1]
+    data += element(0xFFFC, 0xFFFC, "OB", bytes(size - len(data) - 12))
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS, strategy=zlib.Z_FIXED)  # ends in the midst of a byte
+    return file_meta(DeflatedExplicitVRLittleEndian) + packer.compress(data) + packer.flush()
+
+
 # ---------------------------------------------------------------- mutations of real files
 
 _REAL = (

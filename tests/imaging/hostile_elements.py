@@ -245,6 +245,7 @@ def _vrs() -> list[Case]:
         case(
             "Rows as DS", lambda: replaced(sound(), 0x28, 0x10, element(0x28, 0x10, "DS", b"48")), CLASSIFIED, "corrupt"
         ),
+        case("Rows of 10^300", lambda: replaced(sound(), 0x28, 0x10, element(0x28, 0x10, "DS", b"1e300 ")), "corrupt"),
         case("Rows as PN", lambda: with_rows(b"PN"), "corrupt"),
         *[case(f"Rows as {name}", partial(with_rows, vr), *ANY) for name, vr in odd.items()],
         *[
@@ -258,6 +259,8 @@ def _vrs() -> list[Case]:
         case("pixel data as SQ", lambda: with_pixel_vr(b"SQ"), *NEVER_WHOLE),
         case("pixel data as ow", lambda: with_pixel_vr(b"ow"), *ANY),
         case("pixel data as LO", lambda: with_pixel_vr(b"LO"), *NEVER_WHOLE),
+        case("pixel data as FL", lambda: with_pixel_vr(b"FL"), *NEVER_WHOLE),
+        case("pixel data as ZZ", lambda: with_pixel_vr(b"ZZ"), *NEVER_WHOLE),
         case(
             "PatientID as OB",
             lambda: replaced(sound(), 0x10, 0x20, element(0x10, 0x20, "OB", b"\xff\0\x1b[31m")),
@@ -265,6 +268,11 @@ def _vrs() -> list[Case]:
         ),
         case(
             "PatientID as SQ", lambda: replaced(sound(), 0x10, 0x20, element(0x10, 0x20, "SQ", item(b""))), CLASSIFIED
+        ),
+        case(
+            "PatientID as a broken SQ",
+            lambda: replaced(sound(), 0x10, 0x20, element(0x10, 0x20, "SQ", item(item(b"")))),
+            CLASSIFIED,
         ),
         case("PatientID as FD", lambda: replaced(sound(), 0x10, 0x20, element(0x10, 0x20, "FD", bytes(8))), CLASSIFIED),
         case(

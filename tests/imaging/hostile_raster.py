@@ -94,12 +94,10 @@ def _of_cut(name: str, size: int) -> tuple[str, ...]:
 
 def no_pictures() -> list[Case]:
     cases = [case(f"magic of {name}", lambda magic=magic: magic, *BROKEN) for name, magic in MAGIC.items()]
-    cases += [
-        case(f"{name} and garbage", lambda magic=magic: magic + noise(3000), *BROKEN) for name, magic in MAGIC.items()
-    ]
-    cases += [
-        case(f"{name} and zeros", lambda magic=magic: magic + bytes(3000), *BROKEN) for name, magic in MAGIC.items()
-    ]
+    for name, magic in MAGIC.items():
+        codes = ("not_an_image",) if name == "BMP" else BROKEN  # whose magic is too short to say it alone
+        cases.append(case(f"{name} and garbage", lambda magic=magic: magic + noise(3000), *codes))
+        cases.append(case(f"{name} and zeros", lambda magic=magic: magic + bytes(3000), *codes))
     return cases + [case(name, lambda content=content: content, "not_an_image") for name, content in NO_IMAGE.items()]
 
 

@@ -282,6 +282,7 @@ GENERATED: dict[str, Callable[[], bytes]] = {
     "JPEG Extended, 12 bit": partial(gray, SMOOTH, syntax=uid.JPEGExtended12Bit, **WINDOW),
     "JPEG Lossless": partial(gray, RAMP, syntax=uid.JPEGLossless, **WINDOW),
     "JPEG Lossless SV1": partial(gray, RAMP, syntax=uid.JPEGLosslessSV1, **WINDOW),
+    "JPEG Lossless, YBR_FULL": partial(dicom, COLORS, photometric="YBR_FULL", syntax=uid.JPEGLossless),
     "JPEG Lossless SV1, signed": partial(gray, SIGNED, syntax=uid.JPEGLosslessSV1, **AROUND_0),
     "JPEG-LS": partial(gray, RAMP, syntax=uid.JPEGLSLossless, **WINDOW),
     "JPEG-LS, signed": partial(gray, SIGNED, syntax=uid.JPEGLSLossless, **AROUND_0),

@@ -15,7 +15,8 @@ from fracture_watch import errors
 from fracture_watch.imaging.dicom import OWN_MODEL_NAME, DicomImage
 from fracture_watch.imaging.limits import Limits, Scope
 from tests.conftest import SHARED
-from tests.dicoms import bare, derived_uid, dicom, written
+from tests.dicoms import DX, bare, derived_uid, dicom, written
+from tests.imaging import hostile
 
 RAMP_8 = np.arange(0, 256, 2, dtype=np.uint8).reshape(8, 16)
 RAMP_12 = np.linspace(0, 4095, 13 * 17).astype(np.uint16).reshape(13, 17)
@@ -118,7 +119,11 @@ def test_a_colour_transform_of_the_codec_is_undone_once(syntax):
     assert same(pixels(content), COLOR)
 
 
-@named("syntax", [uid.ExplicitVRLittleEndian, uid.RLELossless], ids=lambda syntax: syntax.keyword)
+@named(
+    "syntax",
+    [uid.ExplicitVRLittleEndian, uid.RLELossless, uid.JPEGLossless, uid.JPEGLosslessSV1],
+    ids=lambda syntax: syntax.keyword,
+)
 def test_ybr_full_becomes_rgb(syntax):
     ybr = np.array([[[76, 85, 255], [150, 44, 21], [29, 255, 107], [128, 128, 128]]], np.uint8)
     expected = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [128, 128, 128]]])
@@ -238,6 +243,24 @@ def test_a_modality_lut_replaces_rescale():
     item.LUTDescriptor, item.ModalityLUTType, item.LUTData = [3, 0, 16], "US", np.array([9, 7, 5], "<u2").tobytes()
     content = windowed(np.array([[0, 1, 2]], np.uint16), ModalityLUTSequence=[item], WindowCenter=7.5, WindowWidth=5)
     assert pixels(content).tolist() == [[255, 128, 0]]
+
+
+@named("relationship", ["LOG", "DISP", "LIN", None])
+@named("sop_class", [uid.XRayAngiographicImageStorage, uid.XRayRadiofluoroscopicImageStorage, DX])
+def test_a_modality_lut_that_leads_back_to_the_x_rays_is_not_applied(sop_class, relationship):
+    table = Dataset()
+    table.LUTDescriptor, table.ModalityLUTType, table.LUTData = [3, 0, 16], "US", np.array([9, 7, 5], "<u2").tobytes()
+    values, note = np.array([[0, 1, 2]], np.uint16), "Modality LUT of a LOG or DISP image not applied"
+    skipped = relationship in ("LOG", "DISP") and sop_class != DX
+    given = {"SOPClassUID": sop_class, "PixelIntensityRelationship": relationship}
+    for elements, applied in (
+        ({"ModalityLUTSequence": [table], "WindowCenter": 7.5, "WindowWidth": 5}, [[255, 128, 0]]),
+        ({"RescaleSlope": -1, "RescaleIntercept": 9, "WindowCenter": 8.5, "WindowWidth": 3}, [[255, 128, 0]]),
+    ):
+        opened = image(windowed(values, **given, **elements))
+        assert (opened.pixels(0).tolist() == applied, note in opened.notes) == (not skipped, skipped)
+    opened = image(windowed(values, **given, RescaleSlope=1, RescaleIntercept=0, WindowCenter=1.5, WindowWidth=3))
+    assert (opened.pixels(0).tolist(), opened.notes) == ([[0, 128, 255]], ())
 
 
 def voi_lut(first: int, entries: list[int], bits: int = 8) -> Dataset:
@@ -492,6 +515,11 @@ def deflated(header_bytes: bytes) -> bytes:
     start = 144 + int.from_bytes(whole[140:144], "little")
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     return whole[:start] + packer.compress(header_bytes) + packer.flush()
+
+
+def test_what_is_still_to_come_when_all_input_is_taken_in_belongs_to_it():
+    for more in range(1, 259, 8):  # bytes of the last match that are behind a whole number of steps
+        assert pixels(hostile.deflated_to((1 << 20) + more)).shape == hostile.PIXELS.shape
 
 
 BOMB_LIMITS = Limits(max_bytes=4 * 1024 * 1024)

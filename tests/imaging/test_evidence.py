@@ -8,6 +8,7 @@ from fracture_watch.errors import Corrupt, FractureWatchError
 from fracture_watch.imaging.evidence import evidence
 from fracture_watch.imaging.limits import Limits
 from tests.dicoms import dicom
+from tests.imaging.hostile import sound, with_text
 
 PIXELS = np.zeros((8, 8), np.uint8)
 
@@ -85,3 +86,9 @@ def test_anatomy_is_repeated_where_it_is_a_code():
 def test_other_files_are_refused_as_imaging_refuses_them():
     with pytest.raises(FractureWatchError):
         evidence(b"\x00" * 200, Limits())
+
+
+def test_numbers_are_those_that_their_elements_can_hold():
+    content = with_text(with_text(sound(), 0x28, 8, "DS", "1e300"), 0x20, 0x13, "DS", "1e300")
+    found = evidence(with_text(content, 0x28, 0x10, "DS", "70000"), Limits())
+    assert (found.NumberOfFrames, found.InstanceNumber, found.Rows) == (2**31 - 1, 2**31 - 1, None)

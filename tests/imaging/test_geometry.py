@@ -79,6 +79,27 @@ def test_two_shapes_show_what_both_show():
     assert seen(**shutter) == ["........", "..#.....", "..##....", "..#.....", "........", "........"]
 
 
+@pytest.mark.parametrize(
+    "second",
+    [
+        {
+            "ShutterShape": ["RECTANGULAR", "CIRCULAR"],
+            "CenterOfCircularShutter": [6, 8],
+            "RadiusOfCircularShutter": 1,
+        },
+        edges("Collimator", 5, 8, 4, 6),
+    ],
+)
+def test_of_two_shapes_that_would_hide_everything_the_first_counts(second):
+    shown, notes = exposed(WHITE, header(**(edges("Shutter", 1, 3, 1, 3) | second)))
+    assert (shown > 0).sum() == 9
+    assert notes[0] == "ShutterShape RECTANGULAR applied"
+    assert notes[1] in (
+        "ShutterShape CIRCULAR ignored: it cannot be applied",
+        "CollimatorShape RECTANGULAR ignored: it cannot be applied",
+    )
+
+
 def test_colours_are_blacked_out_too():
     shown, notes = exposed(np.full((6, 8, 3), 200, np.uint8), header(**edges("Shutter", 1, 8, 1, 5)))
     assert shown[:5].min() == 200

@@ -87,6 +87,7 @@ def test_a_hostile_file_ends_with_the_right_code(outcomes, group: str, case: Cas
     outcome = outcomes(group)[case.name]
     assert code_of(outcome) in case.expected, outcome
     assert outcome.sha256
+    assert all(count is None or 0 <= count < 2**31 for count in (outcome.facts.rows, outcome.facts.columns))
     if code_of(outcome) != CLASSIFIED:
         assert 10 < len(outcome.detail) < 1000, outcome.detail
         assert "\n" not in outcome.detail

@@ -12,6 +12,7 @@ from fracture_watch import errors
 from fracture_watch.imaging.limits import Limits
 from fracture_watch.imaging.raster import RasterImage
 from fracture_watch.records import Facts
+from tests.imaging.hostile_tiff import tiff
 
 GREY = np.random.default_rng(1).integers(0, 256, (6, 9), dtype=np.uint8)
 COLOR = np.random.default_rng(2).integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -67,15 +68,30 @@ def test_big_endian_16_bit_tiff_is_scaled_to_8_bit():
 
 
 def test_16_bit_tiff_where_white_is_zero_is_shown_as_a_viewer_does():
-    content = saved(Image.fromarray(DEEP), "TIFF")
-    photometric = b"\x06\x01\x03\x00\x01\x00\x00\x00"  # tag 262, one SHORT
-    content = content.replace(photometric + b"\x01", photometric + b"\x00")
-    assert shown(content).tolist() == [[255, 255, 254, 254, 155, 0]]
+    assert shown(where_white_is_zero(saved(Image.fromarray(DEEP), "TIFF"))).tolist() == [[255, 255, 254, 254, 155, 0]]
 
 
 def test_float_tiff_is_shown_from_least_to_greatest():
     values = np.array([[-1.0, 0.0, 1.0, np.nan]], np.float32)
     assert shown(saved(Image.fromarray(values), "TIFF")).tolist() == [[0, 128, 255, 0]]
+
+
+def where_white_is_zero(tiff: bytes) -> bytes:
+    photometric = b"\x06\x01\x03\x00\x01\x00\x00\x00"  # tag 262, one SHORT
+    assert photometric + b"\x01" in tiff
+    return tiff.replace(photometric + b"\x01", photometric + b"\x00")
+
+
+def test_a_float_tiff_where_white_is_zero_is_shown_as_a_viewer_does():
+    values = np.array([[-1.0, 0.0, 1.0, np.nan]], np.float32)
+    assert shown(where_white_is_zero(saved(Image.fromarray(values), "TIFF"))).tolist() == [[255, 128, 0, 0]]
+
+
+def test_12_bit_tiff_is_scaled_from_its_own_white():
+    values = [0, 2048, 4080, 4095]
+    packed = bytes.fromhex("".join(f"{value:03x}" for value in values))
+    content = tiff({256: (4, 1, 4), 257: (4, 1, 1), 258: (3, 1, 12), 278: (4, 1, 1)}, data=packed)
+    assert shown(content).tolist() == [[0, 128, 254, 255]]
 
 
 def test_a_float_tiff_without_finite_values_is_corrupt():

@@ -54,8 +54,15 @@ def test_webp_without_riff_is_unknown():
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\x89PNG", b"GIF89a" + bytes(20), b"%PDF-1.7\n%abcdefghijk", b"PatientID,Result\n1,fractured\n"],
-    ids=["empty", "too short", "GIF", "PDF", "CSV"],
+    [
+        b"",
+        b"\x89PNG",
+        b"GIF89a" + bytes(20),
+        b"%PDF-1.7\n%abcdefghijk",
+        b"PatientID,Result\n1,fractured\n",
+        b"BMI of the patients: 21, 22, 23\n",
+    ],
+    ids=["empty", "too short", "GIF", "PDF", "CSV", "a text with BM"],
 )
 def test_anything_else_is_unknown(content):
     assert sniff(content) is Format.UNKNOWN

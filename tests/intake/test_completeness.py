@@ -14,6 +14,7 @@ from fracture_watch.imaging.sniff import HEAD, sniff
 from fracture_watch.intake.completeness import Completeness, completeness
 from fracture_watch.records import Format
 from tests.dicoms import bare, dicom, written
+from tests.imaging.hostile import deflated_to
 
 COMPLETE, INCOMPLETE, UNKNOWN = Completeness.COMPLETE, Completeness.INCOMPLETE, Completeness.UNKNOWN
 PIXELS = np.random.default_rng(3).integers(0, 4096, (5, 7)).astype(np.uint16)
@@ -192,6 +193,13 @@ def test_a_deflate_bomb_is_given_up_on(check):
     packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
     blocks = b"".join(packer.compress(bytes(1 << 24)) for _ in range(66))
     assert check(start + blocks) is UNKNOWN
+
+
+def test_a_deflated_file_is_complete_however_large_what_it_holds_is(check):
+    for more in range(1, 259, 8):
+        content = deflated_to((1 << 20) + more)
+        assert check(content) is COMPLETE
+        assert check(content[:-9]) is INCOMPLETE
 
 
 def test_a_deflated_file_with_damaged_data_is_left_to_the_decoder(check):

@@ -1,6 +1,7 @@
 """Truths from a file of labels: found by what they name, recorded once, counted like a reader's word."""
 
 import io
+import itertools
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,16 @@ def test_every_way_to_name_an_image_finds_it(database, rows):
     found = verdicts.readings(database)
     assert {reading.fractured for reading in found} == {True}
     assert len(found) >= len(rows)
+
+
+def test_more_lines_than_there_may_be_are_refused_without_being_read():
+    def lines():
+        yield from ("path,label\n", "a,0\n", "b,1\n", "c,0\n")
+        pytest.fail("it went on")
+
+    assert len(read_truths(itertools.islice(lines(), 3), "truth.csv", most=2)) == 2
+    with pytest.raises(WrongUse, match=r"truth\.csv: has over 2 lines"):
+        read_truths(lines(), "truth.csv", most=2)
 
 
 def test_the_latest_word_counts_whoever_says_it(database, rows):

@@ -11,6 +11,7 @@ import pytest
 
 from fracture_watch.daemon import DaemonStatus
 from fracture_watch.pipeline import Pipeline
+from fracture_watch.privacy import Privacy
 from fracture_watch.receive.door import Listening
 from fracture_watch.records import Classified, Facts, Label, ModelFacts, Prediction
 from fracture_watch.results.database import Database
@@ -127,6 +128,58 @@ def test_too_many_at_once_are_told_to_come_back(tmp_path):
         thread.join(10)
     assert (busy.status_code, busy.headers["Retry-After"]) == (503, "1")
     assert send(app.test_client()).status_code == 200
+
+
+def test_where_no_patient_is_recorded_everything_else_is_still_searched_for(tmp_path, pipeline):
+    site = replace(site_of(tmp_path, pipeline), patient=Privacy("drop").patient)
+    pages = create_app(site, Access("127.0.0.1", None, 1 << 20)).test_client()
+    assert pages.get("/?q=1.2.840").status_code == 200
+    answer = pages.get("/api/results?patient=4711")  # which can be nothing but a patient
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (400, "wrong_use")
+
+
+@pytest.mark.parametrize("number", ["99999999999999999999", "-1", "0", "one"])
+def test_a_result_that_no_database_can_hold_is_not_put_back(tmp_path, pipeline, number):
+    # With none left to name, everything would be: an empty list stands for all.
+    refused = replace(site_of(tmp_path, pipeline), retry=lambda ids: pytest.fail(f"asked for {ids}"))
+    pages = create_app(refused, Access("127.0.0.1", None, 1 << 20)).test_client()
+    assert pages.post("/problems/retry", data={"id": number}).status_code == 400
+
+
+def imported(app, content):
+    return app.test_client().post("/accuracy", data={"labels": (io.BytesIO(content), "truth.csv")})
+
+
+def test_an_import_is_bounded(tmp_path, pipeline):
+    app = client(tmp_path, pipeline, max_upload_bytes=64 << 20).application
+    for content, said in (
+        (b"path,label\n" + b"".join(b"%d,0\n" % n for n in range(200_001)), "has over 200,000 lines"),
+        (b"path,label," + b"a" * (17 << 20), "is larger than 16 MiB"),
+        (b"path,label," + b"a," * (7 << 20) + b"\n", "has no rows"),
+        (b"path,label\n\xff,0\n", "cannot be read as a UTF-8 CSV file"),
+    ):
+        answer = imported(app, content)
+        assert (answer.status_code, said in answer.get_data(as_text=True)) == (400, True), said
+
+
+def test_one_import_goes_on_at_a_time(tmp_path, pipeline):
+    release, waiting = threading.Event(), threading.Event()
+
+    def aliases(place):
+        waiting.set()
+        release.wait(10)
+        return ()
+
+    app = create_app(replace(site_of(tmp_path, pipeline), aliases=aliases), Access("127.0.0.1", None, 1 << 20))
+    first = threading.Thread(target=imported, args=(app, b"path,label\na,0\n"))
+    first.start()
+    assert waiting.wait(10)
+    busy = imported(app, b"path,label\na,0\n")
+    release.set()
+    first.join(10)
+    assert busy.status_code == 503
+    assert "imports as may be at once (1)" in busy.get_data(as_text=True)
+    assert imported(app, b"path,label\na,0\n").status_code == 200
 
 
 def test_other_hosts_names_are_refused_on_loopback(tmp_path, pipeline):

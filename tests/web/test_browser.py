@@ -152,6 +152,21 @@ def test_zoom_and_window_change_the_picture_and_reset_brings_it_back(page):
     assert (shown(page) == before).all()
 
 
+def test_pixels_that_are_not_square_are_shown_in_their_proportions(page, own):
+    high = dicom((SHAPE * 8 % 4096).astype(np.uint16), seed=20, PixelSpacing=[0.4, 0.1], PatientID="PAT-20")
+    page.goto(f"/files/{own.drop('high.dcm', high)}")
+    ready(page)
+    for part in ("#sheet", "#picture", "#heat"):
+        box = page.locator(part).bounding_box()
+        assert box["height"] / box["width"] == pytest.approx(6, rel=0.01)  # 300 rows of 0.4 mm, 200 columns of 0.1 mm
+    stage = page.locator("#stage").bounding_box()
+    assert box["height"] == pytest.approx(stage["height"], abs=2)  # it fits
+    page.goto("/files/1")
+    ready(page)
+    box = page.locator("#sheet").bounding_box()
+    assert box["height"] / box["width"] == pytest.approx(1.5, rel=0.01)
+
+
 def test_a_verdict_is_appended_and_becomes_a_label(page, own):
     page.goto("/files/1")
     page.get_by_role("button", name="Disagree", exact=True).click()

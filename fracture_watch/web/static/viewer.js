@@ -5,12 +5,11 @@ const tool = (name) => document.querySelector(`[data-do="${name}"]`);
 const press = (name, on) => tool(name)?.setAttribute("aria-pressed", on);
 
 if (stage) {
-  const width = picture.width || 1024, height = picture.height || 1024, wide = +picture.getAttribute("width") || width, high = +picture.getAttribute("height") || height;
+  const columns = +picture.getAttribute("width") || picture.width || 1024, rows = +picture.getAttribute("height") || picture.height || 1024;
+  let wide = columns, high = rows; // the sheet's size, in pixels of the picture in full
   const view = { scale: 1, x: 0, y: 0, center: 0.5, width: 1, inverted: false, mode: "move", fitted: true };
   const drawn = { center: 0.5, width: 1, full: false }; // what the picture at hand is, as the server made it
   const fingers = new Map();
-  sheet.style.width = `${wide}px`;
-  sheet.style.height = `${high}px`;
 
   const draw = () => {
     sheet.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.scale})`;
@@ -49,6 +48,15 @@ if (stage) {
     view.y = (stage.clientHeight - high * view.scale) / 2;
     view.fitted = true;
     draw();
+  };
+  // Pixels that are not square were made so, by enlarging one axis: the sheet has the proportions of what is shown.
+  const shape = () => {
+    const ratio = (picture.naturalWidth || columns) / (picture.naturalHeight || rows);
+    wide = Math.max(columns, Math.round(rows * ratio));
+    high = Math.max(rows, Math.round(columns / ratio));
+    sheet.style.width = `${wide}px`;
+    sheet.style.height = `${high}px`;
+    if (view.fitted) fit();
   };
   const zoom = (factor, x = stage.clientWidth / 2, y = stage.clientHeight / 2) => {
     const scale = Math.min(Math.max(view.scale * factor, 0.05), 20), by = scale / view.scale;
@@ -105,7 +113,8 @@ if (stage) {
     });
   }
   new ResizeObserver(() => view.fitted && fit()).observe(stage);
-  fit();
+  picture.addEventListener("load", shape);
+  shape();
 }
 
 verdict?.addEventListener("submit", async (event) => {
