@@ -84,7 +84,12 @@ def test_a_text_that_is_a_broken_sequence_is_absent(value):
 
 @pytest.mark.parametrize(
     ("vr", "value", "said"),
-    [("FL", bytes(128), "has the VR FL"), ("IS", b"1 ", "has the VR IS"), ("ZZ", b"ab", "'ZZ'"), ("SQ", b"a", "")],
+    [
+        ("FL", bytes(128), "has the VR FL"),
+        ("IS", b"1 ", "has the VR IS"),
+        ("ZZ", b"ab", "'ZZ'"),
+        ("SQ", b"a", "header cannot be read"),
+    ],
 )
 def test_pixel_data_of_a_vr_that_holds_none_are_corrupt_and_the_facts_stay(vr, value, said):
     with pytest.raises(Corrupt, match=said) as caught:
