@@ -66,9 +66,17 @@ def test_every_key_of_the_shipped_file_is_commented():
         ("inbox:\n  path: a\n  path: b\n", "line 3: path: is set twice"),
         ("database:\n  url: 'sqlite:///:memory:'\n", "line 2: database.url: must be sqlite:///FILE"),
         ("filing:\n  processed_dir: inbox/done\n", "lies inside inbox.path"),
+        ("filing:\n  processed_dir: link/done\n", "lies inside inbox.path"),
+        ("filing:\n  processed_dir: .\n", "inbox.path"),
+        ("filing:\n  processed_dir: done\n  quarantine_dir: done/odd\n", "lies inside filing.processed_dir"),
+        ("filing:\n  processed_dir: odd\n  quarantine_dir: odd\n", "lies inside filing.quarantine_dir"),
+        ("inbox:\n  path: ~nobody-of-that-name/in\n", "inbox.path: "),
+        ("inbox:\n  path: 2026-13-45\n", "is not valid YAML"),
+        ("database:\n  url: 'sqlite:///x.db?cache=shared'\n", "nothing behind a ?"),
     ],
 )
 def test_what_cannot_work_is_refused_by_key_and_line(tmp_path, text, said):
+    (tmp_path / "link").symlink_to(tmp_path / "inbox")
     assert said in refusal(tmp_path, text)
 
 

@@ -15,7 +15,7 @@ from fracture_watch.assembly.remote import dask_engine
 from fracture_watch.assembly.storage import filing, inbox_lock, make_folder, open_database, privacy, tree, watcher_of
 from fracture_watch.config import Settings
 from fracture_watch.imaging.sniff import HEAD, may_become, sniff
-from fracture_watch.intake.completeness import Completeness, completeness
+from fracture_watch.intake.completeness import Completeness, completeness, opened
 from fracture_watch.intake.folder import Folder, scan
 from fracture_watch.intake.mounts import network_type
 from fracture_watch.intake.settling import Settling
@@ -221,7 +221,7 @@ def website(
 
 def check_completeness(path: Path) -> Completeness:
     """Sniff a file and see whether it reaches its own end."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         head = file.read(HEAD)
     found = sniff(head)
     if found is Format.UNKNOWN and may_become(head):

@@ -157,16 +157,18 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _folders_apart(self) -> Self:
-        """What is written must not land in the inbox, or it would be taken in again."""
-        folders = {
-            "filing.processed_dir": self.filing.processed_dir,
-            "filing.quarantine_dir": self.filing.quarantine_dir,
-            "filing.artefacts_dir": self.filing.artefacts_dir,
-            "database.url": self.database.path,
-        } | {f"dicom.destinations, {d.name}": d.folder for d in self.dicom.destinations if d.folder}
-        for key, folder in folders.items():
-            if folder and folder.is_relative_to(self.inbox.path):
-                raise ValueError(f"{key} ({folder}) lies inside inbox.path ({self.inbox.path}); put it elsewhere")
+        """What is written must not land in the inbox, or it would be taken in again; what is kept is in one place."""
+        inbox = "inbox.path", self.inbox.path
+        processed = "filing.processed_dir", self.filing.processed_dir
+        quarantine = "filing.quarantine_dir", self.filing.quarantine_dir
+        others = [("filing.artefacts_dir", self.filing.artefacts_dir), ("database.url", self.database.path)]
+        others += [(f"dicom.destinations, {d.name}", d.folder) for d in self.dicom.destinations]
+        inside = [(*written, *inbox) for written in (processed, quarantine, *others)]
+        # What `prune` and `retry` find in a folder is what was filed there.
+        inside += [(*inbox, *processed), (*inbox, *quarantine), (*processed, *quarantine), (*quarantine, *processed)]
+        for key, folder, around, place in inside:
+            if folder and _real(folder).is_relative_to(_real(place)):
+                raise ValueError(f"{key} ({folder}) lies inside {around} ({place}); put it elsewhere")
         return self
 
     @model_validator(mode="after")
@@ -191,7 +193,7 @@ def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Se
         raise InvalidSettings(f"{path}: cannot be read: {error.strerror}; name the file with --config") from error
     except UnicodeDecodeError as error:
         raise InvalidSettings(f"{path}: is not UTF-8 text") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not
         raise InvalidSettings(f"{path}: is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise InvalidSettings(f"{path}: must hold sections such as inbox: and model:")
@@ -207,6 +209,11 @@ def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Se
     if complaints:
         raise InvalidSettings("; ".join(complaints))
     return settings
+
+
+def _real(path: Path) -> Path:
+    """Where links lead."""
+    return Path(os.path.realpath(path))
 
 
 def origins(path: Path, environment: Mapping[str, str] = os.environ) -> dict[tuple[str, str], str]:
@@ -243,7 +250,7 @@ def _typed(section: str, key: str, text: str) -> Any:
         return text
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         return text  # and validation says what it should have been
 
 

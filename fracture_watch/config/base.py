@@ -10,7 +10,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Strict, ValidationIn
 def from_folder(path: Path, info: ValidationInfo) -> Path:
     """Relative paths are relative to the configuration's folder, not to wherever the command was started."""
     folder: Path = (info.context or {}).get("folder", Path.cwd())
-    return Path(os.path.normpath(folder / path.expanduser()))
+    try:
+        return Path(os.path.normpath(folder / path.expanduser()))
+    except RuntimeError as error:  # which pydantic would let through
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _ae_title(title: str) -> str:

@@ -24,6 +24,8 @@ class DatabaseSettings(Section):
     @classmethod
     def _known(cls, url: str, info: ValidationInfo) -> str:
         if url.startswith(_FILE) and url != _FILE and ":memory:" not in url:
+            if "?" in url:
+                raise ValueError("must be sqlite:/// and a path, with nothing behind a ?")
             return _FILE + str(from_folder(Path(url.removeprefix(_FILE)), info))
         from sqlalchemy.engine import URL, make_url
         from sqlalchemy.exc import ArgumentError

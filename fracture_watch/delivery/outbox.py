@@ -102,6 +102,7 @@ class Sender:
         self._clock = clock
         metrics.deliver_to(destination)
         self._in_vain = 0  # attempts since the last one that was not
+        self._owed: Callable[[], None] | None = None  # what the database could not be told yet
 
     def run(self, stop: threading.Event) -> None:
         """Deliver until ``stop`` is set; what is under way is finished."""
@@ -126,6 +127,8 @@ class Sender:
             return self._deliver() if ours else _IDLE_SECONDS
 
     def _deliver(self) -> float:
+        if self._owed:  # else the same would be sent again and again, to a receiver that has it
+            self._note(self._owed)
         delivery = self._queue.next_due(self._destination, as_utc(self._clock()))
         if delivery is None:
             return _IDLE_SECONDS
@@ -133,7 +136,7 @@ class Sender:
         now = self._clock()
         if error is None:
             # Between the answer and this line lies what makes it at least once, and not exactly once.
-            self._queue.delivered(delivery, as_utc(now))
+            self._note(lambda: self._queue.delivered(delivery, as_utc(now)))
             self._metrics.delivered(self._destination)
             if self._in_vain:
                 log.info("%s takes deliveries again", self._destination)
@@ -143,7 +146,7 @@ class Sender:
 
     def _put_off(self, delivery: Delivery, error: str, now: datetime) -> float:
         again = self._patience.next_attempt(delivery, now)
-        self._queue.failed(delivery, error, as_utc(again) if again else None)
+        self._note(lambda: self._queue.failed(delivery, error, as_utc(again) if again else None))
         self._metrics.not_delivered(self._destination)
         if again is None:
             log.error("%s was not told of %s: given up, %s", self._destination, delivery.id, error)
@@ -152,6 +155,11 @@ class Sender:
         self._in_vain += 1
         # The others rest, too: a destination that is down is not asked once for each of them.
         return min(_LONGEST_PAUSE, self._patience.pause(self._in_vain, self._destination))
+
+    def _note(self, note: Callable[[], None]) -> None:
+        self._owed = note
+        note()
+        self._owed = None
 
     def _attempt(self, delivery: Delivery) -> str | None:
         try:

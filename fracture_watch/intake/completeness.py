@@ -32,6 +32,17 @@ class Completeness(StrEnum):
     UNKNOWN = "unknown"  # its format does not say, or it is none
 
 
+def opened(path: Path) -> BinaryIO:
+    """A file for reading. A pipe that has its name by now is not waited for, and no link is followed.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
+
+
 def completeness(path: Path, found: Format) -> Completeness:
     """Check one file whose format was sniffed already.
 
@@ -48,7 +59,7 @@ def completeness(path: Path, found: Format) -> Completeness:
         Format.WEBP: _webp,
         Format.BMP: _bmp,
     }.get(found)
-    with path.open("rb") as file:
+    with opened(path) as file:
         size = file.seek(0, 2)
         if _has_hole(file, size):
             return Completeness.INCOMPLETE

@@ -123,7 +123,8 @@ def _observer(hints: Hints) -> Iterator[BaseObserver]:
                 return super().add_callback(path, mask, callback, id_)
             except OSError as error:
                 if error.errno in _USED_UP:  # else it is gone already, or the listing will say what is wrong with it
-                    hints.miss(f"{os.fsdecode(path)}: {error.strerror}; raise fs.inotify.max_user_watches")
+                    # /readyz says it to everybody, so it names no folder.
+                    hints.miss(f"a folder cannot be watched: {error.strerror}; raise fs.inotify.max_user_watches")
                 raise
 
     kernel = Kernel()

@@ -115,9 +115,10 @@ class Filing:
             target.parent.mkdir(parents=True, exist_ok=True)
             target = next(name for name in names(target) if not os.path.lexists(name) and moved(filed, name))
             slip_path(filed).unlink(missing_ok=True)
-        except FileNotFoundError:
-            raise
         except OSError as error:
+            gone = isinstance(error, FileNotFoundError) and self.quarantine_dir.is_dir() and not os.path.lexists(filed)
+            if gone:
+                raise
             raise StorageUnavailable(f"{filed} cannot be put back to {target}: {error.strerror}") from error
         return target
 

@@ -67,7 +67,8 @@ class Tree:
         while folders:
             folder = folders.pop()
             try:
-                entries = os.scandir(folder)
+                with os.scandir(folder) as listing:
+                    entries = list(listing)  # a share may fail in the middle of it
             except OSError as error:
                 if folder == self.root:
                     raise StorageUnavailable(
@@ -76,21 +77,20 @@ class Tree:
                     ) from error
                 log.warning("%s cannot be listed: %s", self._shown(folder), error.strerror)
                 continue
-            with entries:
-                for entry in entries:
-                    if self.ignores(entry.name):
-                        continue
-                    try:
-                        facts = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:
-                        continue  # gone between listing and looking
-                    except OSError as error:
-                        log.warning("%s cannot be looked at: %s", self._shown(entry.path), error.strerror)
-                        continue
-                    if stat.S_ISREG(facts.st_mode):
-                        yield Path(entry.path), facts
-                    elif stat.S_ISDIR(facts.st_mode) and self.recursive:
-                        folders.append(Path(entry.path))
+            for entry in entries:
+                if self.ignores(entry.name):
+                    continue
+                try:
+                    facts = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # gone between listing and looking
+                except OSError as error:
+                    log.warning("%s cannot be looked at: %s", self._shown(entry.path), error.strerror)
+                    continue
+                if stat.S_ISREG(facts.st_mode):
+                    yield Path(entry.path), facts
+                elif stat.S_ISDIR(facts.st_mode) and self.recursive:
+                    folders.append(Path(entry.path))
 
     def source(self, path: Path, facts: os.stat_result) -> SourceFile:
         """A file as it stands now."""

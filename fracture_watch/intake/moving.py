@@ -42,8 +42,15 @@ def moved(source: Path, target: Path) -> bool:
             source.replace(target)
         return True
     with _undone(target):
-        source.unlink()
+        if _is_still(source, target.lstat()):
+            source.unlink()
     return True
+
+
+def _is_still(source: Path, moved: os.stat_result) -> bool:
+    """Whether what was moved still has its old name, and not a new file that its sender has put there meanwhile."""
+    there = source.lstat()
+    return all(getattr(there, name) == getattr(moved, name) for name in ("st_dev", "st_ino", "st_size", "st_mtime_ns"))
 
 
 @contextlib.contextmanager
@@ -64,6 +71,7 @@ def _copied(source: Path, target: Path) -> bool:
     temporary = target.with_name(f".{target.name}.part")
     with _undone(temporary):
         with source.open("rb") as reader, temporary.open("wb") as writer:
+            copied = os.fstat(reader.fileno())
             shutil.copyfileobj(reader, writer, 1 << 20)
             writer.flush()
             os.fsync(writer.fileno())
@@ -71,7 +79,8 @@ def _copied(source: Path, target: Path) -> bool:
         temporary.replace(target)
     _fsync_folder(target.parent)
     with _undone(target):
-        source.unlink()
+        if _is_still(source, copied):
+            source.unlink()
     return True
 
 

@@ -1,6 +1,7 @@
 """When a file is ready: fed by scan, events and rescans alike, it holds files until nobody writes them any more."""
 
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -74,9 +75,9 @@ class Settling:
         """How long the file that waits longest has been waiting; 0 where none does."""
         return max((self._clock() - sighting.first for sighting in tuple(self._waiting.values())), default=0.0)
 
-    def sight(self, path: Path, stat: os.stat_result, closed: bool = False) -> None:
+    def sight(self, path: Path, facts: os.stat_result, closed: bool = False) -> None:
         """Note that ``path`` is there; ``closed`` if the kernel said that its writer is done."""
-        stamp = stamp_of(stat)
+        stamp = stamp_of(facts)
         time_now = self._clock()
         known = self._waiting.get(path)
         if known is None:
@@ -122,12 +123,16 @@ class Settling:
     def _seen_again(self, path: Path) -> _Sighting | None:
         """The sighting with today's stamp; forgotten where the file is gone."""
         try:
-            self.sight(path, path.lstat())
+            facts = path.lstat()
         except FileNotFoundError:
             del self._waiting[path]
             return None
         except OSError:
-            pass  # cannot be looked at now; what was seen before stands
+            return self._waiting[path]  # cannot be looked at now; what was seen before stands
+        if not stat.S_ISREG(facts.st_mode):  # a pipe or a link has taken its name
+            del self._waiting[path]
+            return None
+        self.sight(path, facts)
         return self._waiting[path]
 
     def _is_ready(self, path: Path, sighting: _Sighting) -> bool:

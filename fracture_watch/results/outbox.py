@@ -135,12 +135,13 @@ class Outbox:
         return self._database.turn(f"outbox {destination}")
 
     def next_due(self, destination: str, at: str) -> Delivery | None:
-        """What has been due for longest, with what it is about as it is recorded now."""
+        """What has been due for longest, what was tried before last; with what it is about as it is recorded now."""
         # What is of later than now was recorded before somebody set the clock back.
         due = or_(OutboxRow.next_attempt_at <= at, OutboxRow.created_at > at)
         with self._database.reading() as connection:
             these = select(OutboxRow.__table__).where(OutboxRow.destination == destination, _WAITING, due, self._ours)
-            row = connection.execute(these.order_by(OutboxRow.next_attempt_at, OutboxRow.id).limit(1)).first()
+            these = these.order_by(OutboxRow.next_attempt_at, OutboxRow.id).limit(1)
+            row = connection.execute(these.where(OutboxRow.attempts == 0)).first() or connection.execute(these).first()
             if row is None:
                 return None
             kind = Kind(row.kind)

@@ -203,6 +203,55 @@ def test_an_answer_that_was_not_noted_is_sent_again_with_the_same_id(tmp_path, r
     assert one == again
 
 
+def test_what_the_database_cannot_note_at_once_is_noted_before_anything_else_is_sent(tmp_path, receiver):
+    house = House(tmp_path, Webhook(receiver.url, SECRET))
+    house.record("a", "b")
+
+    class ReadOnly(Outbox):
+        refuses = 3
+
+        def delivered(self, delivery, at):
+            self.refuses -= 1
+            if self.refuses >= 0:
+                raise DatabaseUnavailable("the database is read-only")
+            super().delivered(delivery, at)
+
+    sender = Sender(NAME, ReadOnly(house.database), Webhook(receiver.url, SECRET), Patience(), Metrics())
+    with receiver.up():
+        for _ in range(3):
+            with pytest.raises(DatabaseUnavailable):
+                sender.deliver_next()
+        while sender.deliver_next() == 0.0:
+            pass
+    assert files(receiver) == ["/in/a", "/in/b"]
+
+
+def test_what_is_refused_for_good_does_not_come_before_what_is_new(tmp_path):
+    taken = []
+
+    class Half:
+        """An archive that takes every second object."""
+
+        def send(self, delivery):
+            number = delivery.subject["id"]
+            if number % 2:
+                return "it does not take such objects"
+            taken.append((number, house.now))
+            return None
+
+    house = House(tmp_path, Half())
+    began = None
+    for number in range(40):
+        house.record(f"{number:02}")
+        began = began or house.now
+        for _ in range(2):  # a minute has time for two attempts at the longest rest
+            house.sender.deliver_next()
+        house.now += timedelta(seconds=60)
+    late = [(when - began).total_seconds() - 60 * (number - 1) for number, when in taken]
+    assert len(late) == 20
+    assert max(late) <= 60
+
+
 def test_a_defect_ends_no_thread(tmp_path, caplog):
     class Broken:
         def send(self, delivery):

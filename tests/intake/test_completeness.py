@@ -1,5 +1,6 @@
 import io
 import os
+import struct
 import time
 import zlib
 
@@ -11,7 +12,8 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 
 from fracture_watch.imaging.sniff import HEAD, sniff
-from fracture_watch.intake.completeness import Completeness, completeness
+from fracture_watch.intake.completeness import Completeness, completeness, opened
+from fracture_watch.intake.tiff import tiff
 from fracture_watch.records import Format
 from tests.dicoms import bare, dicom, written
 from tests.imaging.hostile import deflated_to
@@ -253,3 +255,23 @@ def test_what_is_no_image_says_nothing(check):
 def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         completeness(tmp_path / "gone", Format.PNG)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with opened(tmp_path / "pipe") as file:
+        assert file.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("pages", "values"), [(1, 4_000_000), (30, 99_000)], ids=["many pieces", "the same pieces on many pages"]
+)
+def test_a_tiff_that_asks_for_too_many_numbers_is_not_looked_through(pages, values):
+    place = 8 + 30 * pages  # of the numbers, behind the directories
+    content = struct.pack("<2sHL", b"II", 42, 8)
+    for page in range(pages):
+        entries = [struct.pack("<HHLL", tag, 4, values, place) for tag in (273, 279)]
+        following = 8 + 30 * (page + 1) if page + 1 < pages else 0
+        content += struct.pack("<H", 2) + b"".join(entries) + struct.pack("<L", following)
+    content += struct.pack("<L", 8) * values
+    assert tiff(io.BytesIO(content), len(content)) is None

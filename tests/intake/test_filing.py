@@ -157,6 +157,18 @@ def test_a_sidecar_never_overwrites_a_file_of_the_same_batch(house, tmp_path):
     assert {b"somebody's notes", b"pixels"} < set(tree(tmp_path / "quarantine").values())
 
 
+def test_a_quarantine_that_is_out_of_reach_is_none_that_somebody_emptied(house, tmp_path):
+    source = house.receive()
+    filed = house.file(source, BAD)
+    (tmp_path / "quarantine").rename(tmp_path / "away")
+    with pytest.raises(StorageUnavailable):
+        house.filing.put_back(filed, source.path)
+    (tmp_path / "away").rename(tmp_path / "quarantine")
+    filed.rename(tmp_path / "taken")
+    with pytest.raises(FileNotFoundError):
+        house.filing.put_back(filed, source.path)
+
+
 def test_the_sidecar_of_a_file_that_was_put_back_is_kept_beside_the_new_one(house, tmp_path):
     house.file(house.receive("a.dcm"), BAD)
     (tmp_path / "quarantine/a.dcm").rename(house.inbox / "a.dcm")

@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import socket
@@ -340,6 +341,31 @@ def test_more_hints_than_are_held_lead_to_a_look_at_the_listing(inbox):
         watch.until_ready(inbox / "b")
 
 
+@pytest.mark.parametrize("failing", ["inbox", "inbox/there"])
+def test_a_share_that_fails_in_the_middle_of_a_listing(inbox, monkeypatch, caplog, failing):
+    (inbox / "there").mkdir()
+    (inbox / "a").write_bytes(b"whole!")
+    scandir = os.scandir
+
+    @contextmanager
+    def stale(folder):
+        def entries():
+            if Path(folder) == inbox.parent / failing:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            with scandir(folder) as found:
+                yield from found
+
+        yield entries()
+
+    monkeypatch.setattr(os, "scandir", stale)
+    if failing == "inbox":
+        with pytest.raises(StorageUnavailable, match="cannot be listed: Stale"):
+            list(Tree(inbox).walk())
+    else:
+        assert [path for path, _ in Tree(inbox).walk()] == [inbox / "a"]
+        assert "cannot be listed: Stale" in caplog.text
+
+
 @contextmanager
 def kernel_setting(name: str, value: int) -> Iterator[None]:
     """Change a limit of the kernel's for a while; only root may."""
@@ -377,6 +403,7 @@ def test_without_watches_for_a_folder_the_inbox_is_polled_and_says_so(inbox, cap
             assert "No space left" not in folder.mode
             assert folder.mode.startswith("polling: ")
             assert "max_user_watches" in folder.mode
+            assert str(inbox) not in folder.mode  # which /readyz says to everybody
             (inbox / "there/a").write_bytes(b"whole!")
             watch.until_ready(inbox / "there/a")
     assert "polled instead" in caplog.text

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fracture_watch.intake import moving
 from fracture_watch.intake.moving import moved
 
 SAFE = ["fsync copy", "replace", "fsync folder", "unlink source"]
@@ -56,3 +57,20 @@ def test_a_copy_is_on_disk_under_its_name_before_the_source_goes(tmp_path, elsew
     assert is_safe(steps) is safe, steps
     assert (elsewhere / "a").read_bytes() == b"content"
     assert not source.exists()
+
+
+@pytest.mark.parametrize("across", [False, True], ids=["same device", "another device"])
+def test_what_a_sender_puts_under_the_name_during_a_move_stays(tmp_path, elsewhere, monkeypatch, across):
+    source, target = tmp_path / "a", (elsewhere if across else tmp_path) / "filed"
+    source.write_bytes(b"old")
+    module, name = (shutil, "copyfileobj") if across else (os, "link")
+    step = getattr(module, name)
+
+    def interrupted(*arguments, **options):
+        step(*arguments, **options)
+        (tmp_path / "new").write_bytes(b"new")
+        (tmp_path / "new").rename(source)
+
+    monkeypatch.setattr(getattr(moving, module.__name__), name, interrupted)
+    assert moved(source, target)
+    assert (target.read_bytes(), source.read_bytes()) == (b"old", b"new")

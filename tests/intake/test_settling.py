@@ -198,3 +198,12 @@ def test_a_file_that_cannot_be_checked_is_handed_out_once_quiet(tmp_path):
 def test_waiting_files_can_be_counted_and_named(bench):
     bench.write("half")
     assert (len(bench.settling), list(bench.settling)) == (1, [bench.path])
+
+
+@pytest.mark.parametrize("other", [os.mkfifo, lambda path: path.symlink_to("/etc/passwd")], ids=["pipe", "link"])
+def test_what_takes_a_waiting_files_name_and_is_no_file_is_left_alone(bench, other):
+    bench.write("half")
+    bench.path.unlink()
+    other(bench.path)
+    assert bench.settled_after(60.0) == Settled((), ())
+    assert list(bench.settling) == []
