@@ -68,7 +68,9 @@ def _looked(model: Classifier, examples: list[Example], name: str) -> _Looked:
         probability.append(found.probability)
         positive.append(found.label is Label.FRACTURED)
         if positive[-1] and found.evidence is not None:
-            at_edge.append(_at_edge(aligned(found.evidence, model.card.preprocessor, *shown.pixels.shape)))
+            at_edge.append(
+                _at_edge(aligned(found.evidence, model.card.preprocessor, shown.pixels.shape, *shown.pixels.shape))
+            )
     return _Looked(np.array(probability), np.array(positive), float(np.mean(at_edge)))
 
 

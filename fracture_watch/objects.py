@@ -74,9 +74,12 @@ def build(order: Order, limits: Limits, illustrator: Illustrator) -> Objects:
             if Kind.SC in order.kinds:
                 from fracture_watch.delivery.secondary_capture import LONGEST_SIDE, capture
 
-                shown = shrunk(open_image(content, limits, Scope()).pixels(order.prediction.frame), LONGEST_SIDE)
+                pixels = open_image(content, limits, Scope()).pixels(order.prediction.frame)
+                shown = shrunk(pixels, LONGEST_SIDE)
                 evident = order.prediction.evidence if illustrator.paints(order.prediction) else None
-                picture = rgb(shown) if evident is None else overlay(shown, evident, illustrator.preprocessor)
+                picture = rgb(shown)
+                if evident is not None:
+                    picture = overlay(shown, evident, illustrator.preprocessor, pixels.shape[:2])
                 made[Kind.SC] = capture(finding, source, picture, painted=evident is not None)
     except (FractureWatchError, MemoryError):
         raise

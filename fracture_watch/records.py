@@ -192,6 +192,8 @@ class Prepared:
         The model's input, before normalisation: every frame's whole picture, then its tiles.
     previews : tuple of ndarray of uint8, each of shape (rows, columns) or (rows, columns, 3)
         Every frame as displayed, at most 512 pixels on its long side.
+    shapes : tuple of (int, int)
+        Rows and columns of every frame as displayed, in full size.
     facts : Facts
     notes : tuple of str
         What was unusual but handled.
@@ -200,6 +202,7 @@ class Prepared:
     sha256: str
     tensor: Pixels
     previews: tuple[Pixels, ...]
+    shapes: tuple[tuple[int, int], ...]
     facts: Facts
     notes: tuple[str, ...] = ()
 

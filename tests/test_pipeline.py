@@ -58,7 +58,7 @@ class CountingClassifier:
 
 def prepared(sha256: str) -> Prepared:
     picture = np.zeros((1, 8, 8), np.uint8)
-    return Prepared(sha256, picture, (picture[0],), Facts(patient_id=sha256), ("noted",))
+    return Prepared(sha256, picture, (picture[0],), (picture[0].shape[:2],), Facts(patient_id=sha256), ("noted",))
 
 
 def uploads(*names: str) -> list[Upload]:

@@ -56,7 +56,7 @@ def prepare(source: Source, plan: Plan) -> Prepared:
         image = open_image(content, plan.limits, plan.scope)
         facts = image.facts
         count = min(image.frames, plan.limits.max_frames)
-        tensors, previews = zip(*(plan.small(image.pixels(frame)) for frame in range(count)), strict=True)
+        tensors, previews, shapes = zip(*(_small(image.pixels(frame), plan) for frame in range(count)), strict=True)
     except FractureWatchError as error:
         error.sha256 = sha256
         error.facts = error.facts if facts == Facts() else facts
@@ -64,7 +64,13 @@ def prepare(source: Source, plan: Plan) -> Prepared:
     notes = image.notes
     if image.frames > 1:
         notes = (*notes, f"{count} of {image.frames} frames classified")
-    return Prepared(sha256, np.stack(tensors), previews, facts, notes)
+    return Prepared(sha256, np.stack(tensors), previews, shapes, facts, notes)
+
+
+def _small(pixels: Pixels, plan: Plan) -> tuple[Pixels, Pixels, tuple[int, int]]:
+    views, preview = plan.small(pixels)
+    rows, columns = pixels.shape[:2]
+    return views, preview, (rows, columns)
 
 
 def draw(filed: Filed, limits: Limits, finish: Callable[[Pixels], bytes]) -> bytes | None:

@@ -15,6 +15,7 @@ from fracture_watch.model.preprocess import Preprocessor
 from fracture_watch.records import Label, Pixels, Prediction, Prepared
 
 Which = Literal["positives", "all", "none"]
+Shape = tuple[int, int]  # rows, columns
 _STRENGTH = 0.55  # opacity of the hottest point
 # Of heat 0 to 255: dark red, orange, yellow; ordered by lightness, so also readable without colour vision.
 _PALETTE = np.stack(
@@ -23,7 +24,9 @@ _PALETTE = np.stack(
 ).astype(np.float32)
 
 
-def aligned(evidence: NDArray[np.float32], preprocessor: Preprocessor, rows: int, columns: int) -> NDArray[np.float32]:
+def aligned(
+    evidence: NDArray[np.float32], preprocessor: Preprocessor, shape: Shape, rows: int, columns: int
+) -> NDArray[np.float32]:
     """The evidence for *fractured* of all views, laid over the displayed radiograph and added up.
 
     Parameters
@@ -32,15 +35,18 @@ def aligned(evidence: NDArray[np.float32], preprocessor: Preprocessor, rows: int
         Over the model's input, padding included.
     preprocessor : Preprocessor
         Knows where the radiograph lies in each view.
+    shape : (int, int)
+        Rows and columns of the radiograph that the views were made of: where a smaller one is rounded to another
+        aspect ratio, its tiles lie elsewhere.
     rows, columns : int
-        Of the radiograph.
+        Of the radiograph as it is painted.
 
     Returns
     -------
     ndarray of float32, shape (rows, columns)
     """
     size = preprocessor.size
-    boxes = preprocessor.boxes(rows, columns)
+    boxes = preprocessor.boxes(*shape)
     total = np.zeros((rows, columns), np.float32)
     for view, (left, top, width, height) in zip(evidence, boxes, strict=True):
         enlarged = Image.fromarray(view.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC)
@@ -52,7 +58,7 @@ def aligned(evidence: NDArray[np.float32], preprocessor: Preprocessor, rows: int
     return total
 
 
-def overlay(preview: Pixels, evidence: NDArray[np.float32], preprocessor: Preprocessor) -> Pixels:
+def overlay(preview: Pixels, evidence: NDArray[np.float32], preprocessor: Preprocessor, shape: Shape) -> Pixels:
     """Paint where the evidence for *fractured* lies over a displayed radiograph.
 
     Parameters
@@ -61,12 +67,14 @@ def overlay(preview: Pixels, evidence: NDArray[np.float32], preprocessor: Prepro
     evidence : ndarray of float32, shape (views, h, w)
         Only what speaks for *fractured* (over 0) is painted.
     preprocessor : Preprocessor
+    shape : (int, int)
+        Rows and columns of the radiograph that the views were made of.
 
     Returns
     -------
     ndarray of uint8, shape (rows, columns, 3)
     """
-    heat = _heat(preview, evidence, preprocessor)
+    heat = _heat(preview, evidence, preprocessor, shape)
     gray = rgb(preview)
     opacity = (heat * np.float32(_STRENGTH))[..., np.newaxis]
     colours = _PALETTE[np.rint(heat * 255).astype(np.uint8)]
@@ -78,9 +86,11 @@ def rgb(picture: Pixels) -> Pixels:
     return picture if picture.ndim == 3 else np.repeat(picture[..., np.newaxis], 3, axis=2)
 
 
-def _heat(preview: Pixels, evidence: NDArray[np.float32], preprocessor: Preprocessor) -> NDArray[np.float32]:
+def _heat(
+    preview: Pixels, evidence: NDArray[np.float32], preprocessor: Preprocessor, shape: Shape
+) -> NDArray[np.float32]:
     """How strongly each pixel speaks for *fractured*, 0 to 1."""
-    heat = np.clip(aligned(evidence, preprocessor, *preview.shape[:2]), 0, None)
+    heat = np.clip(aligned(evidence, preprocessor, shape, *preview.shape[:2]), 0, None)
     return _softened(heat / max(float(heat.max()), 1e-6))
 
 
@@ -109,13 +119,13 @@ def painted(
 ) -> bytes:
     """Like ``plain``, under the evidence for *fractured*, if there is any."""
     shown = shrunk(pixels, side)
-    return png(shown if evidence is None else overlay(shown, evidence, preprocessor))
+    return png(shown if evidence is None else overlay(shown, evidence, preprocessor, pixels.shape[:2]))
 
 
 def layer(pixels: Pixels, side: int | None, evidence: NDArray[np.float32] | None, preprocessor: Preprocessor) -> bytes:
     """The evidence alone, as a PNG file to lay over the radiograph; transparent where nothing speaks for a fracture."""
     small = shrunk(pixels, side)
-    heat = np.zeros(small.shape[:2]) if evidence is None else _heat(small, evidence, preprocessor)
+    heat = np.zeros(small.shape[:2]) if evidence is None else _heat(small, evidence, preprocessor, pixels.shape[:2])
     levels = np.rint(heat * 255).astype(np.uint8)
     return png(np.dstack([np.rint(_PALETTE[levels]).astype(np.uint8), levels]))
 
@@ -156,8 +166,8 @@ class Illustrator:
         """The overlay as PNG; ``None`` where none is wanted."""
         if prediction.evidence is None or not self.paints(prediction):
             return None
-        picture = overlay(prepared.previews[prediction.frame], prediction.evidence, self.preprocessor)
-        return png(picture)
+        preview, shape = prepared.previews[prediction.frame], prepared.shapes[prediction.frame]
+        return png(overlay(preview, prediction.evidence, self.preprocessor, shape))
 
 
 @dataclass(frozen=True, slots=True)

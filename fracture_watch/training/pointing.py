@@ -36,7 +36,7 @@ def _hit(classifier: Classifier, example: Example) -> bool:
     rows, columns = radiograph.pixels.shape[:2]
     scale = _SIDE / max(rows, columns)
     height, width = max(1, round(rows * scale)), max(1, round(columns * scale))
-    heat = aligned(prediction.evidence, classifier.card.preprocessor, height, width)
+    heat = aligned(prediction.evidence, classifier.card.preprocessor, (rows, columns), height, width)
     row, column = np.unravel_index(int(heat.argmax()), heat.shape)
     y, x = (row + 0.5) / height, (column + 0.5) / width
     return any(left <= x <= right and top <= y <= bottom for left, top, right, bottom in example.boxes)

@@ -37,7 +37,7 @@ def classifier(**card) -> Classifier:
 def prepared(*levels: int, colour: bool = False) -> Prepared:
     shape = (32, 32, 3) if colour else (32, 32)
     tensor = np.stack([np.full((1, *shape), level, np.uint8) for level in levels])
-    return Prepared("0" * 64, tensor, tuple(tensor[:, 0]), Facts())
+    return Prepared("0" * 64, tensor, tuple(tensor[:, 0]), (), Facts())
 
 
 def expected(level: int) -> float:
@@ -98,7 +98,7 @@ def tiled(pool: str) -> Classifier:
 
 def with_views(*frames: tuple[int, ...]) -> Prepared:
     tensor = np.stack([[np.full((32, 32), level, np.uint8) for level in views] for views in frames])
-    return Prepared("0" * 64, tensor, tuple(tensor[:, 0]), Facts())
+    return Prepared("0" * 64, tensor, tuple(tensor[:, 0]), (), Facts())
 
 
 def test_views_of_a_frame_are_pooled_and_frames_are_not():
@@ -152,7 +152,7 @@ def test_predicting_radiographs_is_classifying_what_workers_prepare(weights):
     pixels = np.random.default_rng(2).integers(0, 256, (100, 80, 3), dtype=np.uint8)
     tensor = model.card.preprocessor(pixels)[np.newaxis]
     [one] = model.predict([Radiograph(pixels, "0" * 64, 0, 1, Facts())])
-    [other] = model.classify([Prepared("0" * 64, tensor, (pixels,), Facts())])
+    [other] = model.classify([Prepared("0" * 64, tensor, (pixels,), (), Facts())])
     assert one == other
     assert one.threshold == 0.3
 
@@ -160,7 +160,7 @@ def test_predicting_radiographs_is_classifying_what_workers_prepare(weights):
 def test_an_urgent_answer_is_the_same_and_shortens_the_passes_of_others(weights):
     classifier = fracture_watch.load_classifier(weights, device="cpu")
     tensor = np.random.default_rng(3).integers(0, 256, (20, 1, 64, 64), np.uint8)
-    frames = [Prepared(str(number), tensor[number : number + 1], (), Facts()) for number in range(20)]
+    frames = [Prepared(str(number), tensor[number : number + 1], (), (), Facts()) for number in range(20)]
     passes = []
     classifier.network.register_forward_pre_hook(lambda network, images: passes.append(len(images[0])))
     before = classifier.classify(frames)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from fracture_watch.errors import StorageUnavailable
-from fracture_watch.model.heatmap import DataUrl, Gallery, Illustrator, aligned, overlay
+from fracture_watch.model.heatmap import DataUrl, Gallery, Illustrator, aligned, overlay, painted
 from fracture_watch.model.preprocess import Preprocessor
 from fracture_watch.records import Facts, Label, ModelFacts, Prediction, Prepared
 
@@ -29,7 +29,7 @@ def hottest(picture: np.ndarray) -> tuple[float, float]:
 
 @pytest.mark.parametrize(("resize", "cell"), [("letterbox", (1, 3)), ("stretch", (1, 3))])
 def test_the_heat_lies_where_the_network_saw_it(resize, cell):
-    picture = overlay(PREVIEW, evidence(*cell), Preprocessor(224, resize))
+    picture = overlay(PREVIEW, evidence(*cell), Preprocessor(224, resize), PREVIEW.shape)
     row, column = hottest(picture)
     assert row == pytest.approx(1.5 / 7, abs=0.06)
     assert column == pytest.approx(0.5, abs=0.06)
@@ -37,7 +37,7 @@ def test_the_heat_lies_where_the_network_saw_it(resize, cell):
 
 def test_letterbox_padding_is_cut_off():
     # The picture fills the middle half of the input's width: the third cell's centre lies at (2.5/7 - 1/4) * 2.
-    _, column = hottest(overlay(PREVIEW, evidence(3, 2), Preprocessor(224, "letterbox")))
+    _, column = hottest(overlay(PREVIEW, evidence(3, 2), Preprocessor(224, "letterbox"), PREVIEW.shape))
     assert column == pytest.approx((2.5 / 7 - 0.25) * 2, abs=0.08)
 
 
@@ -48,26 +48,40 @@ def test_a_tiles_heat_lies_where_the_tile_was_cut(rows, columns, tile):
     heat = np.zeros((10, 7, 7), np.float32)
     heat[tile, 2, 4] = 5
     left, top, width, height = preprocessor.boxes(rows, columns)[tile]
-    row, column = hottest(overlay(np.full((rows, columns), 60, np.uint8), heat, preprocessor))
+    row, column = hottest(overlay(np.full((rows, columns), 60, np.uint8), heat, preprocessor, (rows, columns)))
     assert row == pytest.approx((2.5 / 7 * 224 - top) / height, abs=0.02)
     assert column == pytest.approx((4.5 / 7 * 224 - left) / width, abs=0.02)
+
+
+@pytest.mark.parametrize("shape", [(1003, 2000), (2000, 1003), (1503, 3000), (3000, 3002)])
+@pytest.mark.parametrize("side", [160, 256, 512])
+def test_a_smaller_picture_that_is_rounded_to_another_layout_has_the_heat_in_its_place(shape, side):
+    pixels, preprocessor = np.full(shape, 60, np.uint8), Preprocessor(224, tiles=(3, 2), long_side=448)
+    boxes = preprocessor.boxes(*shape)
+    heat = np.zeros((len(boxes), 7, 7), np.float32)
+    heat[2, 2, 3] = 5
+    left, top, width, height = boxes[2]
+    with Image.open(io.BytesIO(painted(pixels, side, heat, preprocessor))) as picture:
+        row, column = hottest(np.asarray(picture))
+    assert row == pytest.approx((2.5 / 7 * 224 - top) / height, abs=0.03)
+    assert column == pytest.approx((3.5 / 7 * 224 - left) / width, abs=0.03)
 
 
 def test_whole_and_tiles_add_up_to_the_evidence():
     """Over a square picture the mean of the map is the sum of the views' means: the logit, less a constant."""
     preprocessor = Preprocessor(224, tiles=(2, 2), long_side=448)
     evidence = np.random.default_rng(5).normal(size=(5, 7, 7)).astype(np.float32)
-    heat = aligned(evidence, preprocessor, 448, 448)
+    heat = aligned(evidence, preprocessor, (448, 448), 448, 448)
     assert heat.mean() == pytest.approx(evidence.mean(axis=(1, 2)).sum(), abs=0.05)
 
 
 def test_what_speaks_against_a_fracture_is_not_painted():
-    picture = overlay(PREVIEW, np.full((1, 7, 7), -1, np.float32), Preprocessor(224))
+    picture = overlay(PREVIEW, np.full((1, 7, 7), -1, np.float32), Preprocessor(224), PREVIEW.shape)
     assert (picture == 60).all()
 
 
 def case(label: Label) -> tuple[Prepared, Prediction]:
-    prepared = Prepared("ab" * 32, PREVIEW[None], (PREVIEW, PREVIEW + 1), Facts())
+    prepared = Prepared("ab" * 32, PREVIEW[None], (PREVIEW, PREVIEW + 1), (PREVIEW.shape,) * 2, Facts())
     return prepared, Prediction(label, 0.9, 0.5, MODEL, 1, evidence(3, 3))
 
 
