@@ -72,7 +72,7 @@ def load(path: Path, limits: Limits) -> bytes:
     """
     try:
         # A FIFO would block here, and a device never end.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123
+        with open(path, "rb", opener=_without_waiting) as file:
             facts = os.fstat(file.fileno())
             if not stat.S_ISREG(facts.st_mode):
                 raise Unreadable("the path is no regular file; name a file with an image in it")
@@ -80,6 +80,10 @@ def load(path: Path, limits: Limits) -> bytes:
             return file.read(facts.st_size)
     except OSError as error:
         raise Unreadable(f"the file cannot be read: {error.strerror or error}") from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def open_image(content: bytes, limits: Limits, scope: Scope, greys: Greys = ALL_GREYS) -> Image:

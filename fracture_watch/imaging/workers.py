@@ -2,19 +2,21 @@
 
 import contextlib
 import hashlib
+import logging
 import multiprocessing
 import os
 import resource
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
@@ -25,9 +27,13 @@ from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.imaging.reader import load, open_image
 from fracture_watch.records import Facts, Filed, Pixels, Prepared, Source, Upload
 
+log = logging.getLogger(__name__)
 Made = TypeVar("Made")
 _KEPT = 64 << 20  # bytes: a large frame's words and their like; what is larger goes back, the limit counts it
 _JOIN_SECONDS = 10.0
+_LOOK_SECONDS = 1.0  # between looks at whether anything still moves
+_START_SECONDS = 60.0  # for a worker to come up, at most
+_ATTEMPTS = 3
 _COPIES = 3  # of an upload that a worker holds while it receives it, and a little more
 
 
@@ -109,6 +115,8 @@ class WorkerPool:
         self._workers = workers
         self._lock = threading.Lock()
         self._pool: ProcessPool | None = self._started()
+        self._pending: set[Future[Any]] = set()
+        self._moved = time.monotonic()  # when the last task ended, or the first of those that are pending came
 
     def submit(self, source: Source) -> "Decoding[Prepared]":
         """Start decoding ``source``; raises as ``schedule`` does."""
@@ -133,12 +141,7 @@ class WorkerPool:
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:
-            pool.stop()
-            # Ctrl-C in the middle of handing over a task may leave one of the pool's threads waiting for good. By then
-            # the workers are dead, and the threads end with the process.
-            ending = threading.Thread(target=pool.join, daemon=True)
-            ending.start()
-            ending.join(_JOIN_SECONDS)
+            _end(pool).join(_JOIN_SECONDS)
 
     def schedule(self, task: Callable[[], Made]) -> "Future[Made]":
         """Hand a task to a worker.
@@ -152,9 +155,34 @@ class WorkerPool:
             if self._pool is None:
                 raise DecodersUnavailable("the decoding workers are stopping with the program")
             if not self._pool.active:  # a worker that is killed while it waits breaks the whole pool
+                _end(self._pool)
                 self._pool = self._started()
+            if not self._pending:
+                self._moved = time.monotonic()
             scheduled: Future[Made] = self._pool.schedule(task, timeout=self.timeout)
-            return scheduled
+            self._pending.add(scheduled)
+        scheduled.add_done_callback(self._ended)
+        return scheduled
+
+    def require_progress(self) -> None:
+        """Replace a pool in which nothing moves, and cancel what it had in hand.
+
+        All workers share a pipe; one that is killed while it sends leaves half a message, at which everybody waits.
+        """
+        with self._lock:
+            pool, still = self._pool, time.monotonic() - self._moved
+            if pool is None or still < self.timeout + _START_SECONDS:
+                return
+            self._pool, self._moved = self._started(), time.monotonic()
+            abandoned, self._pending = self._pending, set()
+        log.warning("the decoding workers have not answered for %.0f s; they are replaced", still)
+        _end(pool)
+        for future in abandoned:
+            future.cancel()
+
+    def _ended(self, future: "Future[Any]") -> None:
+        self._pending.discard(future)
+        self._moved = time.monotonic()
 
     def _started(self) -> ProcessPool:
         return ProcessPool(
@@ -163,6 +191,18 @@ class WorkerPool:
             initargs=(self.memory_mb,),
             context=multiprocessing.get_context("spawn"),
         )
+
+
+def _end(pool: ProcessPool) -> threading.Thread:
+    """Kill a pool's workers.
+
+    A kill in the middle of handing over a task may leave one of the pool's threads waiting for good: whoever joins the
+    pool does so in a thread that ends with the process.
+    """
+    pool.stop()
+    ending = threading.Thread(target=pool.join, daemon=True)
+    ending.start()
+    return ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,16 +227,25 @@ class Decoding(Generic[Made]):
             # Another file may have taken the worker with it, or somebody killed it. Alone, a file shows what it does.
             return self._alone()
 
-    def _alone(self) -> Made:
+    def _alone(self, attempts: int = _ATTEMPTS) -> Made:
+        cause: Exception
         try:
             return self._answer(self._pool.schedule(self._task))
-        except (ProcessExpired, BrokenProcessPool, CancelledError) as error:
-            raise DecoderCrashed(
-                f"the decoder process died twice on this file ({error}); convert the file with another program and "
-                "send that"
-            ) from error
+        except ProcessExpired as error:
+            cause = error
+        except (BrokenProcessPool, CancelledError) as error:
+            if attempts > 1:  # the whole pool breaks for other reasons, too: at last that is held against the file
+                return self._alone(attempts - 1)
+            cause = error
+        raise DecoderCrashed(
+            f"the decoder process died twice on this file ({cause}); convert the file with another program and "
+            "send that"
+        ) from cause
 
     def _answer(self, future: "Future[Made]") -> Made:
+        while not future.done():
+            wait([future], _LOOK_SECONDS)  # it does not notice by itself that one was cancelled
+            self._pool.require_progress()
         try:
             return future.result()
         except TimeoutError as error:

@@ -5,12 +5,14 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fracture_watch import errors
+from fracture_watch import errors, imaging
 from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.imaging.workers import Plan, WorkerPool, prepare
 from fracture_watch.records import SourceFile, Upload
@@ -66,6 +68,29 @@ def test_a_worker_returns_small_pictures_and_facts(pool):
     assert prepared.tensor.tolist() == [[[1] * 4] * 4]
     assert [preview.tolist() for preview in prepared.previews] == [[[1, 1], [1, 1]]]
     assert (prepared.facts.patient_id, prepared.notes) == ("P4", ())
+
+
+def test_a_worker_that_is_killed_while_it_answers_holds_nobody_up(monkeypatch):
+    monkeypatch.setattr(imaging.workers, "_START_SECONDS", 8.0)
+    monkeypatch.syspath_prepend(REPOSITORY)
+    before = set(multiprocessing.active_children())
+    workers = WorkerPool(PLAN, workers=2, timeout_seconds=1.0, memory_mb=2048)
+    try:
+        assert workers.submit(upload(SOUND)).result()
+        long = workers.run(partial(bytes, 400_000_000))
+        time.sleep(0.2)  # by now it is on its way through the pipe that all workers share
+        sizes = {process: _resident_pages(process.pid) for process in set(multiprocessing.active_children()) - before}
+        os.kill(max(sizes, key=sizes.__getitem__).pid, signal.SIGKILL)
+        sound = [workers.submit(upload(SOUND)) for _ in range(3)]
+        assert [decoding.result().tensor.tolist() for decoding in sound] == [[[[1] * 4] * 4]] * 3
+        with suppress(errors.FractureWatchError):  # on a slow machine it takes longer than it may
+            assert len(long.result()) == 400_000_000
+    finally:
+        workers.close()
+
+
+def _resident_pages(pid):
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
 
 
 def test_a_worker_never_imports_torch(pool):
