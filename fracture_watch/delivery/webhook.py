@@ -99,10 +99,12 @@ class Webhook:
         )
         path = (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
         with closing(connection), _ended_after(connection, self._seconds) as ended:
-            connection.connect()
+            http.client.HTTPConnection.connect(connection)  # also of HTTPS, whose own would shake hands in that time
+            connection.sock.settimeout(self._seconds)
+            if self._tls:
+                connection.sock = self._tls.wrap_socket(connection.sock, server_hostname=host)
             if ended.is_set():  # what is sent now would be taken, and sent again
                 raise TimeoutError
-            connection.sock.settimeout(self._seconds)
             connection.request("POST", path, content, headers)
             return connection.getresponse().status
 

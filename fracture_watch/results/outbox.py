@@ -15,6 +15,7 @@ from fracture_watch.results.queries import RESULTS, STUDIES
 from fracture_watch.results.schema import FileRow, OutboxRow, StudyRow, of_watcher
 
 _IDS = uuid.UUID("5f0c7f0e-6f0b-5f52-9d1c-3f8f1f0a6b7d")  # the namespace of delivery ids
+_CLOCKS_DIFFER = timedelta(minutes=10)
 _WAITING = OutboxRow.next_attempt_at.is_not(None)
 # One piece an index; of each, a row that has an error worth showing.
 _STANDINGS = """
@@ -136,8 +137,9 @@ class Outbox:
 
     def next_due(self, destination: str, at: str) -> Delivery | None:
         """What has been due for longest, what was tried before last; with what it is about as it is recorded now."""
-        # What is of later than now was recorded before somebody set the clock back.
-        due = or_(OutboxRow.next_attempt_at <= at, OutboxRow.created_at > at)
+        # What is of much later than now was recorded before somebody set the clock back; a little, clocks differ.
+        later = as_utc(datetime.fromisoformat(at) + _CLOCKS_DIFFER)
+        due = or_(OutboxRow.next_attempt_at <= at, OutboxRow.created_at > later)
         with self._database.reading() as connection:
             these = select(OutboxRow.__table__).where(OutboxRow.destination == destination, _WAITING, due, self._ours)
             these = these.order_by(OutboxRow.next_attempt_at, OutboxRow.id).limit(1)

@@ -78,7 +78,7 @@ def test_a_study_says_what_the_view_says_but_not_who_it_is():
 def test_a_result_is_the_json_line_of_everywhere(tmp_path, outcome):
     database = Database(f"sqlite:///{tmp_path / 'x.db'}")
     record(Store(database, MODEL, [Subscription("webhook:x", frozenset(Kind))]), "a.dcm", outcome)
-    delivery = Outbox(database).next_due("webhook:x", "9999")
+    delivery = Outbox(database).next_due("webhook:x", "9998-01-01T00:00:00.000000Z")
     message = json.loads(body(delivery))
     line = file_record("/in/a.dcm", outcome)
     assert {name: message[name] for name in line} == line
@@ -162,6 +162,12 @@ def test_what_hangs_up_or_speaks_something_else_is_told_in_our_words():
         assert "without an answer" in Webhook(url, SECRET).send(DELIVERY)
     with answering(greet) as url:
         assert Webhook(url, SECRET).send(DELIVERY) == "what answered there does not speak HTTP"
+
+
+def test_shaking_hands_has_the_whole_time():
+    with answering(lambda connection, over: over.wait(0.6)) as url:  # longer than one of its addresses may take
+        refused = Webhook(url.replace("http:", "https:"), SECRET, seconds=1.2).send(DELIVERY)
+    assert refused != "no answer within 1.2 s"
 
 
 def test_an_answer_without_end_is_not_read():

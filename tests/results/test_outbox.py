@@ -5,7 +5,7 @@ import sqlite3
 import uuid
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from fracture_watch.results.store import Store
 from tests.databases import query
 from tests.results.test_store import MODEL, OTHER, classified, record, source
 
-LATE = "9999"
+LATE = "9998-01-01T00:00:00.000000Z"
 BOTH = frozenset(Kind)
 EVERYTHING = Subscription("webhook:all", BOTH, quiet_seconds=60.0)
 POSITIVES = Subscription("webhook:positives", BOTH, frozenset({"fractured"}), 60.0)
@@ -164,7 +164,7 @@ def test_failures_wait_and_what_is_given_up_does_not(store, outbox, url):
     record(store, "a", Failed("corrupt", "broken", "aa"))
     delivery = outbox.next_due("webhook:all", LATE)
     outbox.failed(delivery, "it answered 500", "2096-01-01T00:00:00.000000Z")
-    assert outbox.next_due("webhook:all", "2095") is None
+    assert outbox.next_due("webhook:all", "2095-01-01T00:00:00.000000Z") is None
     [standing] = outbox.standings()
     assert (standing.waiting, standing.failing, standing.last_error) == (1, 1, "it answered 500")
     again = outbox.next_due("webhook:all", LATE)
@@ -249,6 +249,12 @@ def test_a_database_from_before_gets_the_table_and_keeps_its_rows(tmp_path):
     record(Store(database, MODEL, [EVERYTHING]), "b", classified("bb"))
     assert waiting(database) == [("all", "result", 2), ("all", "study", 2)]
     assert len(query(database, "SELECT id FROM results")) == 2
+
+
+def test_a_clock_that_goes_a_little_behind_makes_no_study_complete_too_early(store, outbox):
+    record(store, "a", classified("aa", study_uid="1.2"))
+    behind = as_utc(datetime.now(UTC) - timedelta(seconds=30))
+    assert drain(outbox, at=behind) == []
 
 
 def test_a_clock_that_is_set_back_keeps_nothing_from_being_told(store, outbox):
