@@ -224,6 +224,8 @@ class Daemon:
             self._store.record_stalled(source, Stalled(detail))
             log.warning("%s: stalled: %s", printable(source.name), detail)
             self._stalled.popleft()
+        if settled.gone:
+            self._store.forget_stalled(settled.gone)
 
     def _resume(self) -> None:
         if self._paused is not None:

@@ -283,6 +283,8 @@ def test_a_stalled_file_is_visible_also_where_the_database_was_away_just_then(tm
             return rows(tmp_path) == [("stalled", None, None)]
 
         assert until(grows)
+        (tmp_path / "inbox/slow.png").unlink()  # its sender gives up
+        assert until(lambda: rows(tmp_path) == [])
 
 
 def test_an_inbox_that_goes_away_pauses_and_resumes(tmp_path, weights, runtime):
@@ -449,7 +451,7 @@ def test_every_file_is_counted_and_logged_with_the_time_of_its_stages(tmp_path, 
     [facts] = [record.facts for record in caplog.records if hasattr(record, "facts")]
     assert (facts["file"], facts["result"], facts["status"], facts["code"]) == (None, 1, "classified", None)
     assert set(facts["milliseconds"]) == {"decode", "classify", "draw", "record", "file"}
-    assert facts["milliseconds"]["decode"] > 0
+    assert sum(facts["milliseconds"].values()) > 0  # of a picture that is decoded by then, the wait for it is none
     text = runtime.metrics.text().decode()
     assert 'fracture_watch_files_total{code="",status="classified"}' in text
     assert 'fracture_watch_stage_seconds_count{stage="record"}' in text

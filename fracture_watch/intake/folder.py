@@ -212,7 +212,9 @@ class Folder:
                 self._list()
                 settled = self._settling.settle(self._batch_size)
                 known = self._tree.known
-                settled = Settled(tuple(map(known, settled.ready)), tuple(map(known, settled.stalled)))
+                settled = Settled(
+                    *(tuple(map(known, found)) for found in (settled.ready, settled.stalled, settled.gone))
+                )
                 self._handed_out |= {source.path: source for source in settled.ready}
                 yield settled
                 if not settled.ready:

@@ -28,10 +28,11 @@ class _Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What one look at the waiting files found: those that are ready, and those that newly count as stalled."""
+    """What one look at the waiting files found: what is ready, newly counts as stalled, or did so and is gone."""
 
     ready: tuple[SourceFile, ...] = ()
     stalled: tuple[SourceFile, ...] = ()
+    gone: tuple[SourceFile, ...] = ()
 
 
 class Settling:
@@ -107,18 +108,20 @@ class Settling:
         """Look at every waiting file again; hand out at most ``limit`` ready ones and forget them."""
         ready: list[SourceFile] = []
         stalled: list[SourceFile] = []
+        gone: list[SourceFile] = []
         for path in self:
             if len(ready) >= limit:
                 break
+            known = self._waiting[path]
             sighting = self._seen_again(path)
             if sighting is None:
-                continue
-            if self._is_ready(path, sighting):
+                gone += [_source(path, known)] if known.stalled else []
+            elif self._is_ready(path, sighting):
                 ready.append(_source(path, self._waiting.pop(path)))
             elif not sighting.stalled and self._clock() - sighting.first >= self._give_up:
                 sighting.stalled = True
                 stalled.append(_source(path, sighting))
-        return Settled(tuple(ready), tuple(stalled))
+        return Settled(tuple(ready), tuple(stalled), tuple(gone))
 
     def _seen_again(self, path: Path) -> _Sighting | None:
         """The sighting with today's stamp; forgotten where the file is gone."""

@@ -167,6 +167,11 @@ class Store:
             connection.execute(insert(FileRow).values(row))
             note(connection, row["source_path"], What.STALLED, stalled.detail)
 
+    def forget_stalled(self, sources: Sequence[SourceFile]) -> None:
+        """Files that kept growing are not there any more: renamed, or taken away by their sender."""
+        with self._database.writing() as connection:
+            _forget_stalled(connection, [source_text(source) for source in sources], self._watcher)
+
     def note_postponed(self, source: SourceFile, detail: str) -> None:
         """Remember that a file could not be processed yet."""
         with self._database.writing() as connection:
