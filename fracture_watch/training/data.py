@@ -1,8 +1,10 @@
 """A labels CSV and a folder of pictures -> arrays. Pictures are read and resized by the serving code itself."""
 
 import csv
+import hashlib
+import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -108,6 +110,12 @@ def with_boxes(examples: Sequence[Example], boxes: Path, data: Path) -> list[Exa
     except OSError as error:
         raise WrongUse(f"{boxes}: the boxes cannot be read: {error.strerror}") from error
     return [replace(example, boxes=tuple(found[example.path])) for example in examples]
+
+
+def fingerprint(recipe: Mapping[str, Any], *parts: Sequence[Example]) -> str:
+    """Digest of a recipe and of everything that labels and boxes say of examples, in their order."""
+    told = [[(e.path.name, e.label, e.group, e.boxes) for e in part] for part in parts]
+    return hashlib.sha256(json.dumps([recipe, told], sort_keys=True).encode()).hexdigest()
 
 
 def _box(row: dict[str, str], line: int, boxes: Path) -> Box:

@@ -96,7 +96,7 @@ def train(  # noqa: PLR0913  by name, one an option of the command
     if folds:
         learned = cut_large_groups(examples, folds)
         measured = _Measured(
-            learned, cross_validate(learned, folds, recipe.seed, checkpoint, answered), f"{folds}-fold cross-validation"
+            learned, cross_validate(learned, folds, recipe, checkpoint, answered), f"{folds}-fold cross-validation"
         )
         network = fitted(learned, (), checkpoint)
     else:

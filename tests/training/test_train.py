@@ -185,9 +185,31 @@ class TestCrossValidation:
             seen.extend(asked)
             return Answers([np.full((1, 2), float(e.path.stem)) for e in asked], [None] * len(asked))
 
-        answers = cross_validate(examples, 4, 1, tmp_path / "x.checkpoint", fold)
+        answers = cross_validate(examples, 4, Recipe(seed=1), tmp_path / "x.checkpoint", fold)
         assert sorted(e.path for e in seen) == sorted(e.path for e in examples)
         assert answers.whole.tolist() == [float(e.path.stem) for e in examples]
+
+    @pytest.mark.parametrize("what", ["label", "boxes", "group", "recipe"])
+    def test_answers_of_another_run_are_not_taken_up(self, labelled, tmp_path, what):
+        examples = read_labels(labelled / "labels.csv", labelled)
+
+        def fold(_, asked, __):
+            return Answers([np.zeros((1, 2)) for e in asked], [None] * len(asked))
+
+        checkpoint, recipe = tmp_path / "x.checkpoint", Recipe(seed=1)
+        cross_validate(examples, 4, recipe, checkpoint, fold)
+        cross_validate(examples, 4, recipe, checkpoint, fold)
+        first = examples[0]
+        changed = {
+            "label": replace(first, label=1 - first.label),
+            "boxes": replace(first, boxes=((0.1, 0.1, 0.2, 0.2),)),
+            "group": replace(first, group="new"),
+            "recipe": first,
+        }[what]
+        with pytest.raises(WrongUse, match="another recipe, or of other pictures, labels or boxes; delete it"):
+            cross_validate(
+                [changed, *examples[1:]], 4, replace(recipe, epochs=3) if what == "recipe" else recipe, checkpoint, fold
+            )
 
     def test_groups_that_fit_into_no_fold_are_cut_into_runs(self, tmp_path):
         sizes = {"a": 120, "b": 40}
@@ -205,7 +227,7 @@ class TestCrossValidation:
             run(labelled, tmp_path / "x.pth", self.RECIPE, folds=13)
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(labelled, tmp_path):
+def test_a_checkpoint_of_another_recipe_or_of_other_labels_is_refused(labelled, tmp_path):
     def pulled_plug(items, description):
         if description == "epoch 2/3":
             raise KeyboardInterrupt
@@ -215,6 +237,8 @@ def test_a_checkpoint_of_another_recipe_is_refused(labelled, tmp_path):
         run(labelled, tmp_path / "x.pth", track=pulled_plug)
     with pytest.raises(WrongUse, match="another recipe"):
         run(labelled, tmp_path / "x.pth", replace(RECIPE, epochs=9))
+    with pytest.raises(WrongUse, match="other pictures, labels or boxes; delete it"):
+        run(labelled, tmp_path / "x.pth", boxes=False)
 
 
 def test_a_tune_split_chooses_the_epoch_and_ends_the_training(labelled, tmp_path):
