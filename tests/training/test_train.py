@@ -1,4 +1,5 @@
 import csv
+import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import fracture_watch
 from fracture_watch import golden
 from fracture_watch.errors import WrongUse
 from fracture_watch.imaging import read
-from fracture_watch.model.card import Card
+from fracture_watch.model.card import Card, card_path
 from fracture_watch.training.answers import Answers
 from fracture_watch.training.crossvalidation import cross_validate, cut_large_groups
 from fracture_watch.training.data import Example, Sources, read_labels
@@ -121,6 +122,23 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(labelled, trained, 
     assert "after epoch 2" in said[0]
     again, whole = (torch.load(path, weights_only=True) for path in (tmp_path / "again.pth", trained[0]))
     assert all(torch.equal(again[name], whole[name]) for name in whole)
+
+
+def test_weights_that_are_there_serve_until_the_new_ones_have_a_card(labelled, trained, tmp_path):
+    def pulled_plug(items, description):
+        if description == "measuring":
+            raise KeyboardInterrupt
+        return items
+
+    output, card = trained
+    for path in (output, card_path(output)):
+        shutil.copy(path, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run(labelled, tmp_path / output.name, replace(RECIPE, epochs=1), track=pulled_plug)
+    assert fracture_watch.load_classifier(tmp_path / output.name, device="cpu").card == card
+    again = run(labelled, tmp_path / output.name, replace(RECIPE, epochs=1))
+    assert fracture_watch.load_classifier(tmp_path / output.name, device="cpu").card == again != card
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["squares.pth", "squares.yaml"]
 
 
 def test_training_goes_on_from_weights_with_a_card(labelled, trained, tmp_path):
