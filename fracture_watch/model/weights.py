@@ -3,6 +3,7 @@
 import copy
 import itertools
 import pickle
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from fracture_watch.errors import InvalidModel
 from fracture_watch.model.card import Card, card_path, digest
 from fracture_watch.model.torchvision_ops import import_torchvision
+
+# Names that a library knows by itself: timm fetches hf-hub:OWNER/NAME from the Internet, and torchvision the backbone
+# of a segmenter such as fcn_resnet50.
+_NAMES = {"timm": re.compile(r"[A-Za-z0-9_.]+"), "torchvision": re.compile(r"(wide_)?(resnet|resnext)\w*")}
 
 
 class Answer(NamedTuple):
@@ -126,7 +131,13 @@ def _fuse(module: nn.Module) -> None:
 
 
 def _build(architecture: str) -> nn.Module:
-    library, _, name = architecture.partition(":")
+    library, colon, name = architecture.partition(":")
+    if library not in _NAMES:
+        advice = "" if colon else f"; write timm:{architecture} or torchvision:{architecture}, whichever it is from"
+        raise InvalidModel(f"{architecture}: an architecture is timm:NAME or torchvision:NAME{advice}")
+    if not _NAMES[library].fullmatch(name):
+        which = "torchvision's ResNets alone are" if library == "torchvision" else "names of timm's own alone are"
+        raise InvalidModel(f"{architecture}: {which} supported, such as {library}:resnet18")
     import_torchvision()  # timm imports it too
     try:
         if library == "timm":

@@ -75,6 +75,27 @@ def test_an_unknown_architecture_is_named(tmp_path):
         load_network(path, Card.load(path))
 
 
+@pytest.mark.parametrize(
+    ("architecture", "said"),
+    [
+        ("resnet18", "write timm:resnet18 or torchvision:resnet18"),
+        ("keras:resnet18", "an architecture is timm:NAME or torchvision:NAME$"),
+        ("torchvision:fcn_resnet50", "torchvision's ResNets alone are supported, such as torchvision:resnet18"),
+        ("torchvision:raft_small", "torchvision's ResNets alone"),
+        ("torchvision:resnet19", "there is no such network"),
+        ("timm:hf-hub:owner/name", "names of timm's own alone are supported"),
+    ],
+)
+def test_what_is_no_architecture_is_refused_before_anything_is_fetched(architecture, said):
+    with pytest.raises(InvalidModel, match=said):
+        Network(architecture)
+
+
+@pytest.mark.parametrize("name", ["resnext50_32x4d", "wide_resnet50_2"])
+def test_resnets_kin_in_torchvision_are_built(name):
+    assert Network(f"torchvision:{name}").head.out_features == 2
+
+
 def test_a_torchvision_resnet_loads(tmp_path):
     torch.save(Network("torchvision:resnet18").body.state_dict(), tmp_path / "resnet.pth")
     Card(name="r", version="1", architecture="torchvision:resnet18", sha256=digest(tmp_path / "resnet.pth")).save(
