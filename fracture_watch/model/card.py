@@ -121,7 +121,7 @@ class Card(_Part):
         try:
             return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
         except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
-            raise InvalidModel(f"{path}: the model card is not valid: {_brief(error)}") from error
+            raise InvalidModel(f"{path}: the model card is not valid: {brief(error)}") from error
 
     def save(self, weights: Path) -> None:
         """Write the card beside ``weights``."""
@@ -200,7 +200,8 @@ def digest(weights: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _brief(error: Exception) -> str:
+def brief(error: Exception) -> str:
+    """Which fields are wrong and why, on one line."""
     if isinstance(error, ValidationError):
         return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors())
     return str(error)

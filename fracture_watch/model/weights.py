@@ -18,6 +18,7 @@ from fracture_watch.model.torchvision_ops import import_torchvision
 # Names that a library knows by itself: timm fetches hf-hub:OWNER/NAME from the Internet, and torchvision the backbone
 # of a segmenter such as fcn_resnet50.
 _NAMES = {"timm": re.compile(r"[A-Za-z0-9_.]+"), "torchvision": re.compile(r"(wide_)?(resnet|resnext)\w*")}
+_LFS = b"version https://git-lfs"
 
 
 class Answer(NamedTuple):
@@ -85,6 +86,7 @@ def load_trainable(weights: Path, card: Card) -> Network:
     InvalidModel
         If the weights do not match the card's sha256 or architecture, or are not a plain ``state_dict``.
     """
+    check_is_weights(weights)
     found = digest(weights)
     if found != card.sha256:
         raise InvalidModel(
@@ -100,10 +102,26 @@ def load_trainable(weights: Path, card: Card) -> Network:
             f"{weights}: this is not a plain state_dict; loading it would run code from the file, which is refused. "
             "Save it again with torch.save(model.state_dict(), ...), or see `fracture-watch model import --help`"
         ) from error
-    except (RuntimeError, TypeError, AttributeError, EOFError) as error:
+    except (RuntimeError, TypeError, AttributeError, EOFError, LookupError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InvalidModel(f"{weights}: the weights do not fit {card.architecture} with 2 classes: {first}") from error
     return network
+
+
+def check_is_weights(path: Path) -> None:
+    """Tell what ``torch.save`` writes (a ZIP file, once a pickle) from text, which torch takes for a pickle.
+
+    Raises
+    ------
+    InvalidModel
+        If it is neither.
+    """
+    with path.open("rb") as file:
+        start = file.read(len(_LFS))
+    if start == _LFS:
+        raise InvalidModel(f"{path}: is a pointer of Git LFS, not the weights themselves; run `git lfs pull`")
+    if not start.startswith((b"PK", b"\x80")):
+        raise InvalidModel(f"{path}: is not a file of PyTorch weights; torch.save() writes them")
 
 
 def serving(network: Network) -> Network:

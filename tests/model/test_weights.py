@@ -69,6 +69,19 @@ def test_a_file_that_is_no_weights_at_all_is_refused(tmp_path):
         load_classifier(path)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"), (b"\x80\x02h\x07.", "own.pth")],
+)
+def test_what_torch_would_stumble_over_is_refused(tmp_path, content, said):
+    path = make_weights(tmp_path / "own.pth")
+    path.write_bytes(content)
+    with pytest.raises(InvalidModel, match=said):  # the digest is that of the real weights
+        load_network(path, Card.load(path))
+    with pytest.raises(InvalidModel, match=said):
+        load_network(path, Card.load(path).model_copy(update={"sha256": digest(path)}))
+
+
 def test_an_unknown_architecture_is_named(tmp_path):
     path = make_weights(tmp_path / "own.pth", architecture="timm:no_such_network")
     with pytest.raises(InvalidModel, match="no_such_network"):
