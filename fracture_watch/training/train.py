@@ -17,7 +17,16 @@ from fracture_watch.model.weights import Network, load_trainable
 from fracture_watch.training.answers import Answers, ask
 from fracture_watch.training.crossvalidation import cross_validate, cut_large_groups, forget
 from fracture_watch.training.data import Example, Sources, Track
-from fracture_watch.training.evaluate import Scores, calibrate, calibrated, evaluate, judge, truth_of, youden_threshold
+from fracture_watch.training.evaluate import (
+    Scores,
+    calibrate,
+    calibrated,
+    evaluate,
+    folds_of,
+    judge,
+    truth_of,
+    youden_threshold,
+)
 from fracture_watch.training.figures import Bootstrap
 from fracture_watch.training.fit import Recipe, fit, pretrained
 from fracture_watch.training.pointing import hit_rate
@@ -74,7 +83,8 @@ def train(  # noqa: PLR0913  by name, one an option of the command
     Raises
     ------
     WrongUse
-        If the labels or boxes are unusable or the backbone's package is missing.
+        If the labels or boxes are unusable or too few, the backbone's package is missing, or what came out is no
+        better than chance.
     """
     examples, checkpoint = sources.examples(), output.with_suffix(".checkpoint")
     fresh = output.with_suffix(".pth.part")  # what lies at output serves until these are measured
@@ -96,12 +106,14 @@ def train(  # noqa: PLR0913  by name, one an option of the command
 
     if folds:
         learned = cut_large_groups(examples, folds)
+        folds_of(learned, _FOLDS, recipe.seed)  # what cannot be measured is said before hours of fitting
         measured = _Measured(
             learned, cross_validate(learned, folds, recipe, checkpoint, answered), f"{folds}-fold cross-validation"
         )
         network = fitted(learned, (), checkpoint)
     else:
         learned, tune, val = (_split(examples, name, sources.labels) for name in ("train", "tune", "val"))
+        folds_of(val, _FOLDS, recipe.seed)
         network = fitted(learned, tune, checkpoint)
         asked = Classifier(network, _card(output, fresh, version, recipe, learned))
         measured = _Measured(val, ask(asked, val, track), "val")

@@ -302,6 +302,35 @@ def test_calibration_recovers_known_probabilities():
     assert calibrated(fit, logits).mean() == pytest.approx(truth.mean(), abs=1e-3)
 
 
+def test_a_network_no_better_than_chance_cannot_be_calibrated():
+    truth = np.array([True, False] * 20)
+    for logits in (-1.0 * truth, np.zeros(40)):
+        with pytest.raises(WrongUse, match="no better than chance"):
+            calibrate(truth, logits)
+
+
+def nothing(items, description):
+    raise AssertionError(f"{description}: something was fitted")
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (lambda n: (int(n not in {0, 20, 24, 28, 46}), n // 4), "need 5 pictures of each label"),
+        (lambda n: (n % 2, 100 + n if n % 2 else n // 24), "too few groups of a label"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_anything_is_fitted(labelled, tmp_path, broken, said):
+    lines = ["image,label,split,group"]
+    for number in range(48):
+        label, group = broken(number)
+        lines.append(f"{number}.png,{label},{'val' if number >= 24 else 'train'},{group}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    sources = Sources(tmp_path / "labels.csv", labelled)
+    with pytest.raises(WrongUse, match=said):
+        train(sources, tmp_path / "x.pth", RECIPE, version="1", track=nothing, say=print)
+
+
 def test_the_youden_threshold_separates_what_can_be_separated():
     truth = np.array([False, False, True, True])
     assert youden_threshold(truth, np.array([0.1, 0.2, 0.7, 0.9])) == 0.7
