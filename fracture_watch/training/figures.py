@@ -113,7 +113,8 @@ def parse_wish(text: str, because: str | None) -> float | Aim:
     WrongUse
         If it is neither, or a bare threshold comes without a reason.
     """
-    if found := re.fullmatch(r"(sensitivity|specificity)\s*>=\s*(0?\.\d+)", text.strip()):
+    found = re.fullmatch(r"(sensitivity|specificity)\s*>=\s*(0?\.\d+|1(?:\.0*)?)", text.strip())
+    if found and float(found[2]) > 0:
         return Aim("sensitivity" if found[1] == "sensitivity" else "specificity", float(found[2]))
     if not re.fullmatch(r"0?\.\d*[1-9]\d*", text.strip()):
         raise WrongUse(

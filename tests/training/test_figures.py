@@ -128,11 +128,29 @@ def test_a_chosen_threshold_says_how_it_was_chosen():
 
 
 @pytest.mark.parametrize(
-    "text", ["1.5", "0", "-0.2", "nan", "sensitivity", "sensitivity>0.9", "sensitivity>=1.0", "accuracy>=0.9"]
+    "text",
+    [
+        "1.5",
+        "0",
+        "-0.2",
+        "nan",
+        "sensitivity",
+        "sensitivity>0.9",
+        "sensitivity>=0.0",
+        "specificity>=1.1",
+        "accuracy>=0.9",
+    ],
 )
 def test_a_wish_that_is_none_is_refused(text):
     with pytest.raises(WrongUse, match="neither a probability such as"):
         parse_wish(text, "why")
+
+
+@pytest.mark.parametrize("text", ["sensitivity>=1", "sensitivity >= 1.0", "specificity>=1."])
+def test_an_aim_may_be_all_of_them(text):
+    s, aim = sample(), parse_wish(text, None)
+    assert aim.at_least == 1
+    assert getattr(operating_point(s, aim, HOW), aim.quantity).value == 1
 
 
 def test_a_bare_threshold_needs_a_reason():
