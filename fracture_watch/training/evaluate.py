@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from fracture_watch.errors import WrongUse
 from fracture_watch.model.card import Calibration
-from fracture_watch.training import bootstrap
+from fracture_watch.training import bootstrap, thresholds
 from fracture_watch.training.bootstrap import Sample, Values, Weights
 from fracture_watch.training.data import Example
 
@@ -52,9 +52,8 @@ def calibrated(calibration: Calibration, logits: Scores) -> Scores:
 
 def youden_threshold(fractured: Truth, probability: Scores) -> float:
     """The probability that maximises sensitivity + specificity - 1 (Youden's J)."""
-    false_positive, true_positive, thresholds = roc_curve(fractured, probability)
-    best = int(np.argmax(true_positive - false_positive))
-    return round(float(np.clip(thresholds[best], 1e-4, 1 - 1e-4)), 4)
+    false_positive, true_positive, scores = roc_curve(fractured, probability)
+    return thresholds.short(float(scores[np.argmax(true_positive - false_positive)]), probability)
 
 
 def folds_of(examples: Sequence[Example], folds: int, seed: int) -> list[tuple[Indices, Indices]]:

@@ -333,7 +333,12 @@ def test_what_cannot_be_measured_is_said_before_anything_is_fitted(labelled, tmp
 
 def test_the_youden_threshold_separates_what_can_be_separated():
     truth = np.array([False, False, True, True])
-    assert youden_threshold(truth, np.array([0.1, 0.2, 0.7, 0.9])) == 0.7
+    assert youden_threshold(truth, np.array([0.1, 0.2, 0.7, 0.9])) == 0.45
+
+
+def test_the_youden_threshold_calls_the_picture_that_chose_it_fractured():
+    truth, probability = np.array([False, False, True, True]), np.array([0.1, 0.46122, 0.46124, 0.9])
+    assert ((probability >= youden_threshold(truth, probability)) == truth).all()
 
 
 def test_figures_of_a_perfect_score_are_one(labelled):
