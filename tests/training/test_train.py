@@ -15,7 +15,7 @@ from fracture_watch.imaging import read
 from fracture_watch.model.card import Card, card_path
 from fracture_watch.training.answers import Answers
 from fracture_watch.training.crossvalidation import cross_validate, cut_large_groups
-from fracture_watch.training.data import Example, Sources, read_labels
+from fracture_watch.training.data import Example, Sources, read_labels, with_boxes
 from fracture_watch.training.evaluate import (
     Judged,
     calibrate,
@@ -261,7 +261,7 @@ def test_a_checkpoint_of_another_recipe_or_of_other_labels_is_refused(labelled, 
 
 def test_a_tune_split_chooses_the_epoch_and_ends_the_training(labelled, tmp_path):
     rows = (labelled / "labels.csv").read_text().splitlines()
-    tuned = [row.replace(",train,", ",tune,") if number % 5 < 2 else row for number, row in enumerate(rows)]
+    tuned = [row.replace(",train,", ",tune,") if 8 < number <= 16 else row for number, row in enumerate(rows)]
     (tmp_path / "labels.csv").write_text("\n".join(tuned))
     sources = Sources(tmp_path / "labels.csv", labelled, labelled / "boxes.csv")
     recipe, said = replace(RECIPE, epochs=30, frozen_stages=4, patience=2), []
@@ -284,6 +284,37 @@ def test_wrong_labels_are_named_by_line(tmp_path, row, said):
     with pytest.raises(WrongUse, match=r"line 2: ") as caught:
         read_labels(tmp_path / "labels.csv", tmp_path)
     assert said in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("./a.png,0,train,1", r"line 3: \./a\.png is named a second time"),
+        ("b.png,0,val,1", "line 3: group '1' is in the split train and in val"),
+        ("b.png,0,tune,1", "line 3: group '1' is in the split train and in tune"),
+    ],
+)
+def test_labels_that_leak_are_refused(tmp_path, row, said):
+    for name in ("a.png", "b.png"):
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    (tmp_path / "labels.csv").write_text(f"image,label,split,group\na.png,1,train,1\n{row}\n")
+    with pytest.raises(WrongUse, match=said):
+        read_labels(tmp_path / "labels.csv", tmp_path)
+
+
+def test_labels_from_a_spreadsheet_may_begin_with_a_byte_order_mark(tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("\ufeffimage,label,split,group\na.png,1,other,1\n", encoding="utf-8")
+    assert [example.split for example in read_labels(tmp_path / "labels.csv", tmp_path)] == ["other"]
+
+
+@pytest.mark.parametrize("content", [b"image,label\n\xff\xfe\n", b"image,label\n" + b"a" * 140_000])
+def test_labels_and_boxes_that_are_no_csv_are_refused(tmp_path, content):
+    (tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(WrongUse, match="the labels cannot be read as a UTF-8 CSV file"):
+        read_labels(tmp_path / "x.csv", tmp_path)
+    with pytest.raises(WrongUse, match="the boxes cannot be read as a UTF-8 CSV file"):
+        with_boxes([], tmp_path / "x.csv", tmp_path)
 
 
 def test_missing_columns_are_named(tmp_path):
