@@ -83,9 +83,11 @@ def train(  # noqa: PLR0913  by name, one an option of the command
     Raises
     ------
     WrongUse
-        If the labels or boxes are unusable or too few, the backbone's package is missing, or what came out is no
-        better than chance.
+        If the labels or boxes are unusable or too few, ``version`` is empty, the backbone's package is missing, or
+        what came out is no better than chance.
     """
+    if not version:  # a card must have one, and is written hours later
+        raise WrongUse("--version: the new model needs one, such as 1.0.0")
     examples, checkpoint = sources.examples(), output.with_suffix(".checkpoint")
     fresh = output.with_suffix(".pth.part")  # what lies at output serves until these are measured
     start, recipe = _start(recipe, initial, say)

@@ -344,6 +344,13 @@ def nothing(items, description):
     raise AssertionError(f"{description}: something was fitted")
 
 
+def test_a_model_without_a_version_is_refused_before_anything_is_fitted(labelled, tmp_path):
+    with pytest.raises(WrongUse, match="--version"):
+        train(
+            Sources(labelled / "labels.csv", labelled), tmp_path / "x.pth", RECIPE, version="", track=nothing, say=print
+        )
+
+
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
