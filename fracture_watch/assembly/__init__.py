@@ -2,7 +2,7 @@
 
 from fracture_watch.assembly.deliveries import delivering, destination_of, subscriptions
 from fracture_watch.assembly.destinations import exporting, name_of, require_extra
-from fracture_watch.assembly.model import Runtime, card_in_force, check_model, cores, limits, load_model, runtime
+from fracture_watch.assembly.model import ADHOC, Runtime, card_in_force, check_model, cores, limits, load_model, runtime
 from fracture_watch.assembly.receiving import (
     door,
     received_if_wanted,
@@ -38,6 +38,7 @@ from fracture_watch.assembly.work import (
 )
 
 __all__ = [
+    "ADHOC",
     "Runtime",
     "Scanner",
     "card_in_force",

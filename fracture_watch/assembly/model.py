@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fracture_watch.model.classifier import Classifier
 
 log = logging.getLogger(__name__)
-_ADHOC = 2  # decoding workers for those who wait: one may be at a large picture
+ADHOC = 2  # decoding workers for those who wait: one may be at a large picture
 _KEPT = 1 << 30  # bytes: what a forward pass frees
 
 
@@ -65,7 +65,7 @@ def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]
     count = workers or settings.imaging.workers or cores()
     card = classifier.card
     # Workers start with their first file, so the second pool costs nothing until somebody asks.
-    with closing(decoders(settings, card, count)) as decoder, closing(decoders(settings, card, _ADHOC)) as adhoc:
+    with closing(decoders(settings, card, count)) as decoder, closing(decoders(settings, card, ADHOC)) as adhoc:
         guarded, urgent = _guarded(adhoc, settings), Urgent(classifier)
         pipeline = Pipeline(_guarded(decoder, settings), classifier, notes)
         viewer = Viewer(guarded, urgent, card.preprocessor)

@@ -136,10 +136,16 @@ def _workers(settings: "Settings") -> Iterator[Check]:
         "workers",
         "imaging.workers",
         True,
-        f"{imaging.workers or cores} decoding processes on {cores} cores ({chosen}), {imaging.memory_mb} MiB and "
-        f"{imaging.timeout_seconds:g} s a file; beside them {torch.get_num_threads()} threads classify, which sleep "
-        "while they wait, so that both together use the cores and neither blocks the other",
+        f"{_some(imaging.workers or cores, 'decoding process', 'es')} on {_some(cores, 'core')} ({chosen}), "
+        f"{imaging.memory_mb} MiB and {imaging.timeout_seconds:g} s a file; run and serve start {assembly.ADHOC} more "
+        "with the first file that somebody waits for, at /predict or on a page; classification takes "
+        f"{_some(torch.get_num_threads(), 'thread')} beside them and sleeps while it waits, so that both together use "
+        "the cores and neither blocks the other",
     )
+
+
+def _some(count: int, what: str, plural: str = "s") -> str:
+    return f"{count} {what}{'' if count == 1 else plural}"
 
 
 def _engine(settings: "Settings") -> Iterator[Check]:

@@ -38,6 +38,8 @@ def load_classifier(
     ------
     InvalidModel
         If the weights or their card are missing, damaged or contradict each other.
+    WrongUse
+        If ``threshold`` is not between 0 and 1.
     """
     # torch is imported here and not above, so that decoding workers can use this package without it.
     from fracture_watch.errors import InvalidModel

@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fracture_watch.errors import InvalidModel
+from fracture_watch.errors import InvalidModel, WrongUse
 from fracture_watch.model.pooling import Pool
 from fracture_watch.model.preprocess import Preprocessor, Resize
 from fracture_watch.records import ModelFacts
 
 Channels = tuple[float, float, float]
+Positive = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 
 IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
@@ -21,7 +22,7 @@ IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Views(_Part):
@@ -39,7 +40,7 @@ class Input(_Part):
     resize: Resize = "letterbox"
     views: Literal["whole"] | Views = "whole"
     mean: Channels = IMAGENET_MEAN
-    std: Channels = IMAGENET_STD
+    std: tuple[Positive, Positive, Positive] = IMAGENET_STD
 
 
 class Calibration(_Part):
@@ -121,7 +122,7 @@ class Card(_Part):
         try:
             return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
         except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
-            raise InvalidModel(f"{path}: the model card is not valid: {_brief(error)}") from error
+            raise InvalidModel(f"{path}: the model card is not valid: {brief(error)}") from error
 
     def save(self, weights: Path) -> None:
         """Write the card beside ``weights``."""
@@ -162,12 +163,22 @@ class Card(_Part):
         ------
         InvalidModel
             As ``with_one_view``.
+        WrongUse
+            As ``with_threshold``.
         """
         card = self.with_one_view() if one_view else self
         return card if threshold is None else card.with_threshold(threshold)
 
     def with_threshold(self, value: float) -> Self:
-        """The same model at another operating point: another identity."""
+        """The same model at another operating point: another identity.
+
+        Raises
+        ------
+        WrongUse
+            If ``value`` is not between 0 and 1.
+        """
+        if not 0 < value < 1:
+            raise WrongUse(f"the threshold {value:g} is no probability between 0 and 1")
         return self.model_copy(update={"threshold": Threshold(value=value, chosen="model.threshold in the settings")})
 
     def with_one_view(self) -> Self:
@@ -200,7 +211,8 @@ def digest(weights: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _brief(error: Exception) -> str:
+def brief(error: Exception) -> str:
+    """Which fields are wrong and why, on one line."""
     if isinstance(error, ValidationError):
         return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors())
     return str(error)

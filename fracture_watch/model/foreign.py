@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from fracture_watch.errors import InvalidModel, WrongUse
-from fracture_watch.model.card import Card, Input, card_path, digest
+from fracture_watch.model.card import Card, Input, brief, card_path, digest
 from fracture_watch.model.preprocess import Resize
-from fracture_watch.model.weights import Network
+from fracture_watch.model.weights import Network, check_is_weights
 
 State: TypeAlias = dict[str, Tensor]
 
@@ -64,38 +65,49 @@ def import_weights(
     InvalidModel
         If the file is not the weights of such a network.
     WrongUse
-        If it is open what the outputs stand for, or ``output`` exists.
+        If it is open what the outputs stand for, ``output`` exists, or a card cannot say what is asked for.
     """
     for path in (output, card_path(output)):
         if path.exists():
             raise WrongUse(f"{path}: exists already; name another --output")
     foreign = read_foreign(source, trust_pickle)
     network = fitted(foreign, source, architecture, _names(classes.split(",")) if classes else None)
+    card = _card(source, output, architecture, resize, version)
     try:
         torch.save(network.body.state_dict(), output)
     except (OSError, RuntimeError) as error:
         raise WrongUse(f"{output}: cannot be written: {error}; name a folder that exists and is writable") from error
-    card = Card(
-        name=output.stem.replace("_", "-"),
-        version=version,
-        architecture=architecture,
-        input=Input(resize=resize),
-        training={"imported_from": source.name, "imported_sha256": digest(source)},
-        intended_use="Research. Not a medical device; not for diagnosis.",
-        limits=[
-            "Imported: nothing is known here of its training data and of its accuracy.",
-            "Neither calibrated nor given a threshold on purpose: a probability of 0.5 is where its outputs are equal.",
-        ],
-        sha256=digest(output),
-    )
+    card = card.model_copy(update={"sha256": digest(output)})
     card.save(output)
     return card
+
+
+def _card(source: Path, output: Path, architecture: str, resize: Resize, version: str) -> Card:
+    """The card of weights that are not written yet: its ``sha256`` is open."""
+    try:
+        return Card(
+            name=output.stem.replace("_", "-"),
+            version=version,
+            architecture=architecture,
+            input=Input(resize=resize),
+            training={"imported_from": source.name, "imported_sha256": digest(source)},
+            intended_use="Research. Not a medical device; not for diagnosis.",
+            limits=[
+                "Imported: nothing is known here of its training data and of its accuracy.",
+                "Neither calibrated nor given a threshold on purpose: a probability of 0.5 is where its outputs are "
+                "equal.",
+            ],
+            sha256="0" * 64,
+        )
+    except ValidationError as error:
+        raise WrongUse(f"{output}: its card would not be valid: {brief(error)}") from error
 
 
 def read_foreign(source: Path, trust_pickle: bool) -> Foreign:
     """Read tensors and class names; code in the file runs only if it is trusted, and not in this process."""
     if not source.is_file():
         raise WrongUse(f"{source}: there is no such file")
+    check_is_weights(source)
     try:
         return plain(torch.load(source, map_location="cpu", weights_only=True), str(source))
     except pickle.UnpicklingError as error:
@@ -105,7 +117,7 @@ def read_foreign(source: Path, trust_pickle: bool) -> Foreign:
             f"{source}: holds more than tensors, so reading it would run code from the file. Save "
             "model.state_dict() where it was made, or, if you trust whoever made it, add --trust-pickle"
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
+    except (RuntimeError, EOFError, LookupError, ValueError, OSError) as error:
         raise InvalidModel(f"{source}: is not a file of PyTorch weights: {_first_line(error)}") from error
 
 
@@ -202,8 +214,10 @@ def _check_names(state: State, expected: State, what: str) -> None:
 def _own_classes(content: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Class names in the order of the outputs, where a checkpoint says them in one of the usual ways."""
     index = content.get("class_to_idx")
-    if isinstance(index, Mapping) and sorted(index.values()) == list(range(len(index))):
-        return _names(sorted(index, key=lambda name: int(index[name])))
+    if isinstance(index, Mapping) and set(map(type, index.values())) == {int}:
+        order = sorted(index, key=lambda name: int(index[name]))
+        if [index[name] for name in order] == list(range(len(order))):
+            return _names(map(str, order))
     names = content.get("classes") or content.get("class_names")
     return _names(map(str, names)) if isinstance(names, list | tuple) else None
 

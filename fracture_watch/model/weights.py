@@ -3,6 +3,7 @@
 import copy
 import itertools
 import pickle
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from fracture_watch.errors import InvalidModel
 from fracture_watch.model.card import Card, card_path, digest
 from fracture_watch.model.torchvision_ops import import_torchvision
+
+# Names that a library knows by itself: timm fetches hf-hub:OWNER/NAME from the Internet, and torchvision the backbone
+# of a segmenter such as fcn_resnet50.
+_NAMES = {"timm": re.compile(r"[A-Za-z0-9_.]+"), "torchvision": re.compile(r"(wide_)?(resnet|resnext)\w*")}
+_LFS = b"version https://git-lfs"
 
 
 class Answer(NamedTuple):
@@ -80,6 +86,7 @@ def load_trainable(weights: Path, card: Card) -> Network:
     InvalidModel
         If the weights do not match the card's sha256 or architecture, or are not a plain ``state_dict``.
     """
+    check_is_weights(weights)
     found = digest(weights)
     if found != card.sha256:
         raise InvalidModel(
@@ -95,10 +102,26 @@ def load_trainable(weights: Path, card: Card) -> Network:
             f"{weights}: this is not a plain state_dict; loading it would run code from the file, which is refused. "
             "Save it again with torch.save(model.state_dict(), ...), or see `fracture-watch model import --help`"
         ) from error
-    except (RuntimeError, TypeError, AttributeError, EOFError) as error:
+    except (RuntimeError, TypeError, AttributeError, EOFError, LookupError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InvalidModel(f"{weights}: the weights do not fit {card.architecture} with 2 classes: {first}") from error
     return network
+
+
+def check_is_weights(path: Path) -> None:
+    """Tell what ``torch.save`` writes (a ZIP file, once a pickle) from text, which torch takes for a pickle.
+
+    Raises
+    ------
+    InvalidModel
+        If it is neither.
+    """
+    with path.open("rb") as file:
+        start = file.read(len(_LFS))
+    if start == _LFS:
+        raise InvalidModel(f"{path}: is a pointer of Git LFS, not the weights themselves; run `git lfs pull`")
+    if not start.startswith((b"PK", b"\x80")):
+        raise InvalidModel(f"{path}: is not a file of PyTorch weights; torch.save() writes them")
 
 
 def serving(network: Network) -> Network:
@@ -126,7 +149,13 @@ def _fuse(module: nn.Module) -> None:
 
 
 def _build(architecture: str) -> nn.Module:
-    library, _, name = architecture.partition(":")
+    library, colon, name = architecture.partition(":")
+    if library not in _NAMES:
+        advice = "" if colon else f"; write timm:{architecture} or torchvision:{architecture}, whichever it is from"
+        raise InvalidModel(f"{architecture}: an architecture is timm:NAME or torchvision:NAME{advice}")
+    if not _NAMES[library].fullmatch(name):
+        which = "torchvision's ResNets alone are" if library == "torchvision" else "names of timm's own alone are"
+        raise InvalidModel(f"{architecture}: {which} supported, such as {library}:resnet18")
     import_torchvision()  # timm imports it too
     try:
         if library == "timm":

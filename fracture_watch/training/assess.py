@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -47,10 +46,10 @@ class NotEvaluated:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A wrong answer with its picture, plain and with its heat map, as data URLs."""
+    """A wrong answer with its picture, plain and with its heat map, as data URLs; without one that cannot be drawn."""
 
     answer: Answer
-    picture: str
+    picture: str | None
     heatmap: str | None
 
 
@@ -101,13 +100,14 @@ def worst_mistakes(pipeline: Pipeline, answers: Sequence[Answer], each: int, ill
     for fractured in (True, False):
         wrong = [a for a in answers if a.mistaken and a.case.fractured is fractured]
         for answer in sorted(wrong, key=lambda a: -a.error)[:each]:
-            drawn: list[tuple[str, str | None]] = []
+            drawn: dict[str, str | None] = {}
 
-            def draw(prepared: Prepared, prediction: Prediction, drawn: list[Any] = drawn) -> None:
-                drawn.append((data_url(png(prepared.previews[prediction.frame])), illustrate(prepared, prediction)))
+            def draw(prepared: Prepared, prediction: Prediction, drawn: dict[str, str | None] = drawn) -> None:
+                drawn["picture"] = data_url(png(prepared.previews[prediction.frame]))
+                drawn["heatmap"] = illustrate(prepared, prediction)
 
             pipeline.run([_source(answer.case)], draw=draw)
-            mistakes += [Mistake(answer, *pictures) for pictures in drawn]
+            mistakes.append(Mistake(answer, drawn.get("picture"), drawn.get("heatmap")))
     return mistakes
 
 

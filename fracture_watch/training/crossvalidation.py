@@ -3,7 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,8 +12,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from fracture_watch.errors import WrongUse
 from fracture_watch.training.answers import Answers
-from fracture_watch.training.data import Example
+from fracture_watch.training.data import Example, fingerprint
 from fracture_watch.training.evaluate import truth_of
+from fracture_watch.training.fit import Recipe
 
 _RUN = 50  # pictures; as long as the groups of a collection that was numbered as it was collected
 Fold: TypeAlias = Callable[[list[Example], list[Example], Path], Answers]
@@ -36,14 +37,16 @@ def cut_large_groups(examples: Sequence[Example], folds: int) -> list[Example]:
     return [replace(example, group=cut.get(example.path, example.group)) for example in examples]
 
 
-def cross_validate(examples: Sequence[Example], folds: int, seed: int, checkpoint: Path, fold: Fold) -> Answers:
+def cross_validate(examples: Sequence[Example], folds: int, recipe: Recipe, checkpoint: Path, fold: Fold) -> Answers:
     """Answer every example by the fold that did not learn from it.
 
     Parameters
     ----------
     examples : sequence of Example
-    folds, seed : int
-        How often a network is fitted, and the seed of who goes where; groups stay together.
+    folds : int
+        How often a network is fitted; groups stay together.
+    recipe : Recipe
+        Its seed decides who goes where.
     checkpoint : Path
         Beside it the answers of each finished fold are kept, so that a repeated call goes on.
     fold : function
@@ -52,7 +55,7 @@ def cross_validate(examples: Sequence[Example], folds: int, seed: int, checkpoin
     Raises
     ------
     WrongUse
-        If there are fewer groups of a class than folds, or kept answers are of other pictures.
+        If there are fewer groups of a class than folds, or kept answers are of another recipe or other examples.
     """
     fractured = truth_of(examples)
     for label in (True, False):
@@ -62,17 +65,17 @@ def cross_validate(examples: Sequence[Example], folds: int, seed: int, checkpoin
                 f"--folds {folds}: only {len(groups)} groups have pictures that are "
                 f"{'fractured' if label else 'not fractured'}; every fold needs one. Use fewer folds"
             )
-    parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(
+    parts = StratifiedGroupKFold(folds, shuffle=True, random_state=recipe.seed).split(
         fractured, fractured, [e.group for e in examples]
     )
     found: dict[Path, Any] = defaultdict(dict)
     for number, (others, these) in enumerate(parts, start=1):
         kept = checkpoint.with_suffix(f".fold-{number}.json")
-        asked = [examples[i] for i in these]
+        learned, asked = ([examples[i] for i in part] for part in (others, these))
+        own = fingerprint(asdict(recipe), learned, asked)
         if not kept.exists():
-            answers = fold([examples[i] for i in others], asked, checkpoint.with_suffix(f".fold-{number}"))
-            _write(kept, asked, answers)
-        found |= _read(kept, asked)
+            _write(kept, asked, fold(learned, asked, checkpoint.with_suffix(f".fold-{number}")), own)
+        found |= _read(kept, asked, own)
     return Answers([found[e.path][0] for e in examples], [found[e.path][1] for e in examples])
 
 
@@ -82,18 +85,21 @@ def forget(checkpoint: Path, folds: int) -> None:
         checkpoint.with_suffix(f".fold-{number}.json").unlink(missing_ok=True)
 
 
-def _write(path: Path, examples: Sequence[Example], answers: Answers) -> None:
+def _write(path: Path, examples: Sequence[Example], answers: Answers, own: str) -> None:
     rows = [
         {"image": example.path.name, "logits": logits.tolist(), "hit": hit}
         for example, logits, hit in zip(examples, answers.logits, answers.hits, strict=True)
     ]
     part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(rows), encoding="utf-8")
+    part.write_text(json.dumps({"of": own, "answers": rows}), encoding="utf-8")
     part.replace(path)
 
 
-def _read(path: Path, examples: Sequence[Example]) -> dict[Path, tuple[Any, bool | None]]:
-    rows = json.loads(path.read_text(encoding="utf-8"))
-    if [row["image"] for row in rows] != [example.path.name for example in examples]:
-        raise WrongUse(f"{path}: holds the answers for other pictures; delete it to start anew")
+def _read(path: Path, examples: Sequence[Example], own: str) -> dict[Path, tuple[Any, bool | None]]:
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(kept, dict) or kept.get("of") != own:
+        raise WrongUse(
+            f"{path}: holds answers of another recipe, or of other pictures, labels or boxes; delete it to start anew"
+        )
+    rows = kept["answers"]
     return {e.path: (np.array(row["logits"]), row["hit"]) for e, row in zip(examples, rows, strict=True)}

@@ -1,8 +1,10 @@
 """A labels CSV and a folder of pictures -> arrays. Pictures are read and resized by the serving code itself."""
 
 import csv
+import hashlib
+import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,6 +19,7 @@ from fracture_watch.records import Pixels
 
 FRACTURED = 0
 _REQUIRED = ("image", "label", "split", "group")
+_SPLITS = ("train", "tune", "val")
 _EDGES = ("x_min", "y_min", "x_max", "y_max")
 Box = tuple[float, float, float, float]
 Track: TypeAlias = Callable[[Iterable[Any], str], Iterable[Any]]  # shows progress through items, under a description
@@ -69,17 +72,36 @@ def read_labels(labels: Path, data: Path) -> list[Example]:
     Raises
     ------
     WrongUse
-        If a column or a picture is missing, or a label is neither 0 nor 1.
+        If a column or a picture is missing, a label is neither 0 nor 1, a picture is named twice, or a group is in more
+        than one split.
     """
-    try:
-        with labels.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise WrongUse(f"{labels}: the labels cannot be read: {error.strerror}") from error
+    rows = _rows(labels, "labels")
     missing = [name for name in _REQUIRED if not rows or name not in rows[0]]
     if missing:
         raise WrongUse(f"{labels}: needs the columns {', '.join(_REQUIRED)}; missing: {', '.join(missing)}")
-    return [_example(row, data, line) for line, row in enumerate(rows, start=2)]
+    examples: dict[Path, Example] = {}
+    splits: dict[str, str] = {}
+    for line, row in enumerate(rows, start=2):
+        example = _example(row, data, line)
+        if example.path in examples:
+            raise WrongUse(f"line {line}: {row['image']} is named a second time; leave one line for each picture")
+        examples[example.path] = example
+        if example.split in _SPLITS and example.split != splits.setdefault(example.group, example.split):
+            raise WrongUse(
+                f"line {line}: group {example.group!r} is in the split {splits[example.group]} and in {example.split}; "
+                "figures would flatter: pictures that may show one patient must be in one split"
+            )
+    return list(examples.values())
+
+
+def _rows(path: Path, what: str) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
+            return list(csv.DictReader(file, restval=""))
+    except OSError as error:
+        raise WrongUse(f"{path}: the {what} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise WrongUse(f"{path}: the {what} cannot be read as a UTF-8 CSV file: {error}") from error
 
 
 def _example(row: dict[str, str], data: Path, line: int) -> Example:
@@ -101,13 +123,15 @@ def with_boxes(examples: Sequence[Example], boxes: Path, data: Path) -> list[Exa
         If the file cannot be read, or an edge is missing or is no fraction.
     """
     found: dict[Path, list[Box]] = defaultdict(list)
-    try:
-        with boxes.open(newline="", encoding="utf-8") as file:
-            for line, row in enumerate(csv.DictReader(file), start=2):
-                found[data / (row.get("image") or "")].append(_box(row, line, boxes))
-    except OSError as error:
-        raise WrongUse(f"{boxes}: the boxes cannot be read: {error.strerror}") from error
+    for line, row in enumerate(_rows(boxes, "boxes"), start=2):
+        found[data / row.get("image", "")].append(_box(row, line, boxes))
     return [replace(example, boxes=tuple(found[example.path])) for example in examples]
+
+
+def fingerprint(recipe: Mapping[str, Any], *parts: Sequence[Example]) -> str:
+    """Digest of a recipe and of everything that labels and boxes say of examples, in their order."""
+    told = [[(e.path.name, e.label, e.group, e.boxes) for e in part] for part in parts]
+    return hashlib.sha256(json.dumps([recipe, told], sort_keys=True).encode()).hexdigest()
 
 
 def _box(row: dict[str, str], line: int, boxes: Path) -> Box:

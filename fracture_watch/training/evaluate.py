@@ -9,21 +9,37 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_curve
 from sklearn.model_selection import StratifiedGroupKFold
 
+from fracture_watch.errors import WrongUse
 from fracture_watch.model.card import Calibration
-from fracture_watch.training import bootstrap
+from fracture_watch.training import bootstrap, thresholds
 from fracture_watch.training.bootstrap import Sample, Values, Weights
 from fracture_watch.training.data import Example
 
 Scores: TypeAlias = NDArray[np.float64]
 Truth: TypeAlias = NDArray[np.bool_]
+Indices: TypeAlias = NDArray[np.int64]
 Figure: TypeAlias = dict[str, float]
+
+_FEWEST = 5  # of each class, for figures
 
 
 def calibrate(fractured: Truth, logits: Scores) -> Calibration:
-    """Platt scaling: one logistic regression on the logit, unregularised."""
+    """Platt scaling: one logistic regression on the logit, unregularised.
+
+    Raises
+    ------
+    WrongUse
+        If fractured pictures have no higher logits than others: there is nothing to calibrate.
+    """
     fit = LogisticRegression(C=np.inf).fit(logits[:, None], fractured)
+    slope = round(float(fit.coef_[0, 0]), 6)
+    if not slope > 0:
+        raise WrongUse(
+            f"on {len(logits)} pictures that it did not learn from the network is no better than chance: its answers "
+            "cannot be calibrated and no card is written; look at the labels, or train longer or on more pictures"
+        )
     return Calibration(
-        slope=round(float(fit.coef_[0, 0]), 6),
+        slope=slope,
         intercept=round(float(fit.intercept_[0]), 6),
         prevalence=round(float(fractured.mean()), 4),
     )
@@ -36,9 +52,33 @@ def calibrated(calibration: Calibration, logits: Scores) -> Scores:
 
 def youden_threshold(fractured: Truth, probability: Scores) -> float:
     """The probability that maximises sensitivity + specificity - 1 (Youden's J)."""
-    false_positive, true_positive, thresholds = roc_curve(fractured, probability)
-    best = int(np.argmax(true_positive - false_positive))
-    return round(float(np.clip(thresholds[best], 1e-4, 1 - 1e-4)), 4)
+    false_positive, true_positive, scores = roc_curve(fractured, probability)
+    return thresholds.short(float(scores[np.argmax(true_positive - false_positive)]), probability)
+
+
+def folds_of(examples: Sequence[Example], folds: int, seed: int) -> list[tuple[Indices, Indices]]:
+    """Every example once among *these* (second) with enough *others* (first) of other groups to calibrate on.
+
+    Raises
+    ------
+    WrongUse
+        If there are fewer than five examples of a class, or some fold leaves none of it to the others.
+    """
+    fractured = truth_of(examples)
+    if min(fractured.sum(), (~fractured).sum()) < _FEWEST:
+        raise WrongUse(
+            f"calibration and figures need {_FEWEST} pictures of each label to measure on; there are "
+            f"{fractured.sum()} fractured and {(~fractured).sum()} not"
+        )
+    groups = [e.group for e in examples]
+    splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(fractured, fractured, groups)
+    found = list(splits)
+    if any(fractured[others].all() or not fractured[others].any() for others, _ in found):
+        raise WrongUse(
+            "calibration and threshold are measured on other groups than they were chosen on, and the pictures to "
+            "measure on have too few groups of a label for that; spread both labels over more groups"
+        )
+    return found
 
 
 class Judged(NamedTuple):
@@ -49,11 +89,16 @@ class Judged(NamedTuple):
 
 
 def judge(examples: Sequence[Example], logits: Scores, folds: int, seed: int) -> Judged:
-    """Judge each example by a calibration and threshold that were chosen on other groups only."""
-    fractured, groups = truth_of(examples), [e.group for e in examples]
+    """Judge each example by a calibration and threshold that were chosen on other groups only.
+
+    Raises
+    ------
+    WrongUse
+        As ``folds_of`` and ``calibrate``.
+    """
+    fractured = truth_of(examples)
     probability, called = np.zeros(len(examples)), np.zeros(len(examples), bool)
-    splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(logits[:, None], fractured, groups)
-    for others, these in splits:
+    for others, these in folds_of(examples, folds, seed):
         fit = calibrate(fractured[others], logits[others])
         threshold = youden_threshold(fractured[others], calibrated(fit, logits[others]))
         probability[these] = calibrated(fit, logits[these])
@@ -94,7 +139,7 @@ def evaluate(
     report = {}
     for name, chosen in subsets.items():
         positives = int(truth[chosen].sum())
-        if min(positives, int(chosen.sum()) - positives) >= 5:
+        if min(positives, int(chosen.sum()) - positives) >= _FEWEST:
             scored, rated = (Sample(truth, values, group).part(chosen) for values in (scores, judged.probability))
             report[name] = _figures(scored, rated, judged.fractured[chosen], seed, resamples)
     return report

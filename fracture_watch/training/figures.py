@@ -1,6 +1,5 @@
 """Truth and probabilities -> figures with 95 % intervals, bootstrapped by group."""
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, confusion
 
 from fracture_watch.errors import WrongUse
 from fracture_watch.model.card import Threshold
-from fracture_watch.training import bootstrap
+from fracture_watch.training import bootstrap, thresholds
 from fracture_watch.training.bootstrap import BINS, Sample, Values, Weights
 
 Quantity: TypeAlias = Literal["sensitivity", "specificity"]
@@ -113,7 +112,8 @@ def parse_wish(text: str, because: str | None) -> float | Aim:
     WrongUse
         If it is neither, or a bare threshold comes without a reason.
     """
-    if found := re.fullmatch(r"(sensitivity|specificity)\s*>=\s*(0?\.\d+)", text.strip()):
+    found = re.fullmatch(r"(sensitivity|specificity)\s*>=\s*(0?\.\d+|1(?:\.0*)?)", text.strip())
+    if found and float(found[2]) > 0:
         return Aim("sensitivity" if found[1] == "sensitivity" else "specificity", float(found[2]))
     if not re.fullmatch(r"0?\.\d*[1-9]\d*", text.strip()):
         raise WrongUse(
@@ -160,15 +160,13 @@ def calibration_bins(sample: Sample) -> list[tuple[float, float, int]]:
 
 
 def threshold_for(sample: Sample, aim: Aim) -> float:
-    """The threshold that reaches the aim and is best for the other rate, in six digits and inside (0, 1)."""
-    false_positive, true_positive, thresholds = roc_curve(sample.truth, sample.probability, drop_intermediate=False)
+    """The threshold that reaches the aim and is best for the other rate, short and inside (0, 1)."""
+    false_positive, true_positive, scores = roc_curve(sample.truth, sample.probability, drop_intermediate=False)
     if aim.quantity == "sensitivity":
-        chosen = float(thresholds[np.argmax(true_positive >= aim.at_least)])
-        rounded = math.floor(chosen * 1e6) / 1e6  # down, so that the last image stays in
+        chosen = np.argmax(true_positive >= aim.at_least)
     else:
-        chosen = float(thresholds[np.flatnonzero(false_positive <= 1 - aim.at_least + 1e-12)[-1]])
-        rounded = math.ceil(min(chosen, 1) * 1e6) / 1e6
-    return min(max(rounded, 1e-6), 1 - 1e-6)
+        chosen = np.flatnonzero(false_positive <= 1 - aim.at_least + 1e-12)[-1]
+    return thresholds.short(float(scores[chosen]), sample.probability)
 
 
 def rates(sample: Sample, threshold: float) -> tuple[float, float]:

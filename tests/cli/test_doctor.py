@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 
 from fracture_watch import assembly
 from fracture_watch.cli import main
@@ -34,6 +35,19 @@ def test_a_sound_machine_is_well(doctor, config):
     assert (code, [name for name, check in checks.items() if not check["ok"]]) == (0, [])
     assert {syntax.name for syntax in [*JPEGS, *JPEG_2000]} < set(checks)
     assert sum(check["part"] == "codec" for check in checks.values()) == 16
+
+
+def test_what_decodes_and_classifies_is_counted(doctor, config):
+    threads = torch.get_num_threads()
+    try:
+        for count, said in ((1, "takes 1 thread beside"), (2, "takes 2 threads beside")):
+            torch.set_num_threads(count)
+            detail = doctor(config)[1]["imaging.workers"]["detail"]
+            assert said in detail
+    finally:
+        torch.set_num_threads(threads)
+    assert detail.startswith("1 decoding process on ")  # as the configuration says
+    assert "run and serve start 2 more" in detail
 
 
 def test_nothing_is_made_or_changed(doctor, config):

@@ -1,7 +1,8 @@
 import pytest
 import yaml
 
-from fracture_watch.errors import InvalidModel
+from fracture_watch.errors import InvalidModel, WrongUse
+from fracture_watch.model import load_classifier
 from fracture_watch.model.card import Calibration, Card, OneView, Threshold, Views, card_path
 from tests.conftest import make_weights
 
@@ -42,6 +43,11 @@ def test_weights_without_a_card_do_not_load(own):
         ({"colour": "blue"}, "colour: Extra inputs"),
         ({"sha256": "xyz"}, "sha256"),
         ({"input": {"size": 224, "resize": "squash"}}, "input.resize"),
+        ({"input": {"std": [0.2, 0.0, 0.2]}}, "input.std.1"),
+        ({"input": {"std": [0.2, -0.1, 0.2]}}, "input.std.1"),
+        ({"input": {"mean": [0.2, float("nan"), 0.2]}}, "input.mean.1"),
+        ({"calibration": {"slope": float("inf")}}, "calibration.slope"),
+        ({"calibration": {"intercept": float("nan")}}, "calibration.intercept"),
         ({"input": {"views": "many"}}, "input.views"),
         ({"input": {"views": {"tiles": [3, 9], "long_side": 448, "pool": "max"}}}, "input.views.Views.tiles.1"),
         ({"one_view": {"calibration": {}, "threshold": {}}}, "one_view is for cards whose input.views has tiles"),
@@ -52,6 +58,12 @@ def test_a_wrong_card_says_which_field(own, changes, said):
     with pytest.raises(InvalidModel, match=r".*") as caught:
         Card.load(own)
     assert said in caught.value.detail
+
+
+@pytest.mark.parametrize("threshold", [2.0, 0.0, 1.0, -0.1, float("nan")])
+def test_a_threshold_that_is_no_probability_is_refused(own, threshold):
+    with pytest.raises(WrongUse, match="is no probability between 0 and 1"):
+        load_classifier(own, threshold=threshold)
 
 
 def test_what_decides_a_result_is_part_of_the_identity(own):

@@ -163,6 +163,39 @@ def test_a_file_that_is_no_weights_is_refused(tmp_path):
             import_weights(tmp_path / "old.pth", tmp_path / "new.pth", ARCHITECTURE, ORDER, "stretch", "1", trust)
 
 
+TEXTS = {
+    "text": (b"loss 0.31\n", "is not a file of PyTorch weights"),
+    "nothing": (b"", "is not a file of PyTorch weights"),
+    "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "git lfs pull"),
+    "a broken pickle": (b"\x80\x02h\x07.", "is not a file of PyTorch weights"),
+}
+
+
+@pytest.mark.parametrize("what", TEXTS)
+def test_a_file_that_is_no_weights_is_not_said_to_need_trust(tmp_path, what):
+    content, said = TEXTS[what]
+    (tmp_path / "old.pth").write_bytes(content)
+    with pytest.raises(InvalidModel, match=said) as caught:
+        import_weights(tmp_path / "old.pth", tmp_path / "new.pth", ARCHITECTURE, ORDER, "stretch", "1")
+    assert "--trust-pickle" not in caught.value.detail
+
+
+def test_a_card_that_cannot_be_leaves_nothing_behind(tmp_path, state):
+    torch.save(state, tmp_path / "old.pth")
+    with pytest.raises(WrongUse, match="its card would not be valid: version"):
+        import_weights(tmp_path / "old.pth", tmp_path / "new.pth", ARCHITECTURE, ORDER, "stretch", "")
+    with pytest.raises(WrongUse, match="timm:NAME"):
+        import_weights(tmp_path / "old.pth", tmp_path / "new.pth", "test_efficientnet", ORDER, "stretch", "1")
+    assert [path.name for path in tmp_path.iterdir()] == ["old.pth"]
+
+
+@pytest.mark.parametrize("index", [{"fractured": 0, "not fractured": "1"}, {"fractured": None, "not fractured": 1}])
+def test_numbers_of_classes_that_are_none_say_nothing(tmp_path, state, index):
+    with pytest.raises(WrongUse, match="nothing says it"):
+        bring(tmp_path, {"state_dict": state, "class_to_idx": index}, None)
+    bring(tmp_path, {"state_dict": state, "class_to_idx": index})
+
+
 def test_nothing_is_overwritten(tmp_path, state):
     bring(tmp_path, state)
     with pytest.raises(WrongUse, match=r"new\.pth: exists already"):

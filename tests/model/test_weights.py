@@ -69,10 +69,44 @@ def test_a_file_that_is_no_weights_at_all_is_refused(tmp_path):
         load_classifier(path)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"), (b"\x80\x02h\x07.", "own.pth")],
+)
+def test_what_torch_would_stumble_over_is_refused(tmp_path, content, said):
+    path = make_weights(tmp_path / "own.pth")
+    path.write_bytes(content)
+    with pytest.raises(InvalidModel, match=said):  # the digest is that of the real weights
+        load_network(path, Card.load(path))
+    with pytest.raises(InvalidModel, match=said):
+        load_network(path, Card.load(path).model_copy(update={"sha256": digest(path)}))
+
+
 def test_an_unknown_architecture_is_named(tmp_path):
     path = make_weights(tmp_path / "own.pth", architecture="timm:no_such_network")
     with pytest.raises(InvalidModel, match="no_such_network"):
         load_network(path, Card.load(path))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "said"),
+    [
+        ("resnet18", "write timm:resnet18 or torchvision:resnet18"),
+        ("keras:resnet18", "an architecture is timm:NAME or torchvision:NAME$"),
+        ("torchvision:fcn_resnet50", "torchvision's ResNets alone are supported, such as torchvision:resnet18"),
+        ("torchvision:raft_small", "torchvision's ResNets alone"),
+        ("torchvision:resnet19", "there is no such network"),
+        ("timm:hf-hub:owner/name", "names of timm's own alone are supported"),
+    ],
+)
+def test_what_is_no_architecture_is_refused_before_anything_is_fetched(architecture, said):
+    with pytest.raises(InvalidModel, match=said):
+        Network(architecture)
+
+
+@pytest.mark.parametrize("name", ["resnext50_32x4d", "wide_resnet50_2"])
+def test_resnets_kin_in_torchvision_are_built(name):
+    assert Network(f"torchvision:{name}").head.out_features == 2
 
 
 def test_a_torchvision_resnet_loads(tmp_path):

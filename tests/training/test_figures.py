@@ -20,6 +20,7 @@ from fracture_watch.training.figures import (
     subgroups,
     threshold_for,
 )
+from fracture_watch.training.thresholds import short
 
 HOW = Bootstrap(seed=1, resamples=200)
 
@@ -116,6 +117,28 @@ def test_an_aim_is_reached_with_the_best_other_rate(aim):
     assert getattr(point, other).value == pytest.approx(best, abs=1e-3)
 
 
+@pytest.mark.parametrize("aim", [Aim("specificity", 0.5), Aim("sensitivity", 1.0)], ids=str)
+def test_the_image_that_chose_a_threshold_is_called_fractured(aim):
+    s = Sample(np.array([False, False, True]), np.array([0.1, 0.3100001, 0.3100002]), np.array(["a", "b", "c"]))
+    assert rates(s, threshold_for(s, aim)) == (1.0, 1.0 if aim.quantity == "sensitivity" else 0.5)
+
+
+SCORES = [0.2, 0.2 + 1e-9, 0.31000049, 0.3100005, 0.7, 0.99999999, 1 - 1e-16]
+
+
+@pytest.mark.parametrize("chosen", [*SCORES, float("inf")])
+def test_a_short_threshold_decides_as_the_score_it_stands_for(chosen):
+    scores = np.array(SCORES)
+    found = short(chosen, scores)
+    assert 0 < found < 1
+    assert ((scores >= found) == (scores >= chosen)).all() or chosen > 1  # no number lies above the last
+
+
+@pytest.mark.parametrize(("chosen", "scores"), [(0.0, [0.0, 0.0]), (1.0, [1.0, 1.0]), (float("inf"), [0.5, 1.0])])
+def test_a_threshold_is_a_probability_whatever_the_scores(chosen, scores):
+    assert 0 < short(chosen, np.array(scores)) < 1
+
+
 def test_a_chosen_threshold_says_how_it_was_chosen():
     s = sample()
     aimed = choose_threshold(parse_wish("sensitivity >= 0.90", None), None, s, "mine.csv")
@@ -128,11 +151,29 @@ def test_a_chosen_threshold_says_how_it_was_chosen():
 
 
 @pytest.mark.parametrize(
-    "text", ["1.5", "0", "-0.2", "nan", "sensitivity", "sensitivity>0.9", "sensitivity>=1.0", "accuracy>=0.9"]
+    "text",
+    [
+        "1.5",
+        "0",
+        "-0.2",
+        "nan",
+        "sensitivity",
+        "sensitivity>0.9",
+        "sensitivity>=0.0",
+        "specificity>=1.1",
+        "accuracy>=0.9",
+    ],
 )
 def test_a_wish_that_is_none_is_refused(text):
     with pytest.raises(WrongUse, match="neither a probability such as"):
         parse_wish(text, "why")
+
+
+@pytest.mark.parametrize("text", ["sensitivity>=1", "sensitivity >= 1.0", "specificity>=1."])
+def test_an_aim_may_be_all_of_them(text):
+    s, aim = sample(), parse_wish(text, None)
+    assert aim.at_least == 1
+    assert getattr(operating_point(s, aim, HOW), aim.quantity).value == 1
 
 
 def test_a_bare_threshold_needs_a_reason():

@@ -1,4 +1,5 @@
 import csv
+import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -11,10 +12,10 @@ import fracture_watch
 from fracture_watch import golden
 from fracture_watch.errors import WrongUse
 from fracture_watch.imaging import read
-from fracture_watch.model.card import Card
+from fracture_watch.model.card import Card, card_path
 from fracture_watch.training.answers import Answers
 from fracture_watch.training.crossvalidation import cross_validate, cut_large_groups
-from fracture_watch.training.data import Example, Sources, read_labels
+from fracture_watch.training.data import Example, Sources, read_labels, with_boxes
 from fracture_watch.training.evaluate import (
     Judged,
     calibrate,
@@ -123,6 +124,23 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(labelled, trained, 
     assert all(torch.equal(again[name], whole[name]) for name in whole)
 
 
+def test_weights_that_are_there_serve_until_the_new_ones_have_a_card(labelled, trained, tmp_path):
+    def pulled_plug(items, description):
+        if description == "measuring":
+            raise KeyboardInterrupt
+        return items
+
+    output, card = trained
+    for path in (output, card_path(output)):
+        shutil.copy(path, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run(labelled, tmp_path / output.name, replace(RECIPE, epochs=1), track=pulled_plug)
+    assert fracture_watch.load_classifier(tmp_path / output.name, device="cpu").card == card
+    again = run(labelled, tmp_path / output.name, replace(RECIPE, epochs=1))
+    assert fracture_watch.load_classifier(tmp_path / output.name, device="cpu").card == again != card
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["squares.pth", "squares.yaml"]
+
+
 def test_training_goes_on_from_weights_with_a_card(labelled, trained, tmp_path):
     said = []
     card = run(labelled, tmp_path / "more.pth", replace(RECIPE, epochs=1), said, initial=trained[0])
@@ -185,9 +203,31 @@ class TestCrossValidation:
             seen.extend(asked)
             return Answers([np.full((1, 2), float(e.path.stem)) for e in asked], [None] * len(asked))
 
-        answers = cross_validate(examples, 4, 1, tmp_path / "x.checkpoint", fold)
+        answers = cross_validate(examples, 4, Recipe(seed=1), tmp_path / "x.checkpoint", fold)
         assert sorted(e.path for e in seen) == sorted(e.path for e in examples)
         assert answers.whole.tolist() == [float(e.path.stem) for e in examples]
+
+    @pytest.mark.parametrize("what", ["label", "boxes", "group", "recipe"])
+    def test_answers_of_another_run_are_not_taken_up(self, labelled, tmp_path, what):
+        examples = read_labels(labelled / "labels.csv", labelled)
+
+        def fold(_, asked, __):
+            return Answers([np.zeros((1, 2)) for e in asked], [None] * len(asked))
+
+        checkpoint, recipe = tmp_path / "x.checkpoint", Recipe(seed=1)
+        cross_validate(examples, 4, recipe, checkpoint, fold)
+        cross_validate(examples, 4, recipe, checkpoint, fold)
+        first = examples[0]
+        changed = {
+            "label": replace(first, label=1 - first.label),
+            "boxes": replace(first, boxes=((0.1, 0.1, 0.2, 0.2),)),
+            "group": replace(first, group="new"),
+            "recipe": first,
+        }[what]
+        with pytest.raises(WrongUse, match="another recipe, or of other pictures, labels or boxes; delete it"):
+            cross_validate(
+                [changed, *examples[1:]], 4, replace(recipe, epochs=3) if what == "recipe" else recipe, checkpoint, fold
+            )
 
     def test_groups_that_fit_into_no_fold_are_cut_into_runs(self, tmp_path):
         sizes = {"a": 120, "b": 40}
@@ -205,7 +245,7 @@ class TestCrossValidation:
             run(labelled, tmp_path / "x.pth", self.RECIPE, folds=13)
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(labelled, tmp_path):
+def test_a_checkpoint_of_another_recipe_or_of_other_labels_is_refused(labelled, tmp_path):
     def pulled_plug(items, description):
         if description == "epoch 2/3":
             raise KeyboardInterrupt
@@ -215,11 +255,13 @@ def test_a_checkpoint_of_another_recipe_is_refused(labelled, tmp_path):
         run(labelled, tmp_path / "x.pth", track=pulled_plug)
     with pytest.raises(WrongUse, match="another recipe"):
         run(labelled, tmp_path / "x.pth", replace(RECIPE, epochs=9))
+    with pytest.raises(WrongUse, match="other pictures, labels or boxes; delete it"):
+        run(labelled, tmp_path / "x.pth", boxes=False)
 
 
 def test_a_tune_split_chooses_the_epoch_and_ends_the_training(labelled, tmp_path):
     rows = (labelled / "labels.csv").read_text().splitlines()
-    tuned = [row.replace(",train,", ",tune,") if number % 5 < 2 else row for number, row in enumerate(rows)]
+    tuned = [row.replace(",train,", ",tune,") if 8 < number <= 16 else row for number, row in enumerate(rows)]
     (tmp_path / "labels.csv").write_text("\n".join(tuned))
     sources = Sources(tmp_path / "labels.csv", labelled, labelled / "boxes.csv")
     recipe, said = replace(RECIPE, epochs=30, frozen_stages=4, patience=2), []
@@ -244,6 +286,37 @@ def test_wrong_labels_are_named_by_line(tmp_path, row, said):
     assert said in caught.value.detail
 
 
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("./a.png,0,train,1", r"line 3: \./a\.png is named a second time"),
+        ("b.png,0,val,1", "line 3: group '1' is in the split train and in val"),
+        ("b.png,0,tune,1", "line 3: group '1' is in the split train and in tune"),
+    ],
+)
+def test_labels_that_leak_are_refused(tmp_path, row, said):
+    for name in ("a.png", "b.png"):
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    (tmp_path / "labels.csv").write_text(f"image,label,split,group\na.png,1,train,1\n{row}\n")
+    with pytest.raises(WrongUse, match=said):
+        read_labels(tmp_path / "labels.csv", tmp_path)
+
+
+def test_labels_from_a_spreadsheet_may_begin_with_a_byte_order_mark(tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("\ufeffimage,label,split,group\na.png,1,other,1\n", encoding="utf-8")
+    assert [example.split for example in read_labels(tmp_path / "labels.csv", tmp_path)] == ["other"]
+
+
+@pytest.mark.parametrize("content", [b"image,label\n\xff\xfe\n", b"image,label\n" + b"a" * 140_000])
+def test_labels_and_boxes_that_are_no_csv_are_refused(tmp_path, content):
+    (tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(WrongUse, match="the labels cannot be read as a UTF-8 CSV file"):
+        read_labels(tmp_path / "x.csv", tmp_path)
+    with pytest.raises(WrongUse, match="the boxes cannot be read as a UTF-8 CSV file"):
+        with_boxes([], tmp_path / "x.csv", tmp_path)
+
+
 def test_missing_columns_are_named(tmp_path):
     (tmp_path / "labels.csv").write_text("image,label\na,0\n")
     with pytest.raises(WrongUse, match="missing: split, group"):
@@ -260,9 +333,50 @@ def test_calibration_recovers_known_probabilities():
     assert calibrated(fit, logits).mean() == pytest.approx(truth.mean(), abs=1e-3)
 
 
+def test_a_network_no_better_than_chance_cannot_be_calibrated():
+    truth = np.array([True, False] * 20)
+    for logits in (-1.0 * truth, np.zeros(40)):
+        with pytest.raises(WrongUse, match="no better than chance"):
+            calibrate(truth, logits)
+
+
+def nothing(items, description):
+    raise AssertionError(f"{description}: something was fitted")
+
+
+def test_a_model_without_a_version_is_refused_before_anything_is_fitted(labelled, tmp_path):
+    with pytest.raises(WrongUse, match="--version"):
+        train(
+            Sources(labelled / "labels.csv", labelled), tmp_path / "x.pth", RECIPE, version="", track=nothing, say=print
+        )
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (lambda n: (int(n not in {0, 20, 24, 28, 46}), n // 4), "need 5 pictures of each label"),
+        (lambda n: (n % 2, 100 + n if n % 2 else n // 24), "too few groups of a label"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_anything_is_fitted(labelled, tmp_path, broken, said):
+    lines = ["image,label,split,group"]
+    for number in range(48):
+        label, group = broken(number)
+        lines.append(f"{number}.png,{label},{'val' if number >= 24 else 'train'},{group}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    sources = Sources(tmp_path / "labels.csv", labelled)
+    with pytest.raises(WrongUse, match=said):
+        train(sources, tmp_path / "x.pth", RECIPE, version="1", track=nothing, say=print)
+
+
 def test_the_youden_threshold_separates_what_can_be_separated():
     truth = np.array([False, False, True, True])
-    assert youden_threshold(truth, np.array([0.1, 0.2, 0.7, 0.9])) == 0.7
+    assert youden_threshold(truth, np.array([0.1, 0.2, 0.7, 0.9])) == 0.45
+
+
+def test_the_youden_threshold_calls_the_picture_that_chose_it_fractured():
+    truth, probability = np.array([False, False, True, True]), np.array([0.1, 0.46122, 0.46124, 0.9])
+    assert ((probability >= youden_threshold(truth, probability)) == truth).all()
 
 
 def test_figures_of_a_perfect_score_are_one(labelled):
