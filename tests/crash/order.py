@@ -25,22 +25,23 @@ class _Seen:
         self._deletes = deletes
         self._committed, self._linked = set(), set()
         self._copies = {}  # source -> the steps of its copy that are done
-        self._begun = None  # the last thing that a life began and did not tell the end of
+        self._begun = {}  # call -> paths: what a life began and did not tell the end of, in any of its threads
         self.complaints = []
 
     def begin(self):
         """Another life. A death between a step and its entry here leaves the step done, and the next life sees that."""
-        if self._begun and self._begun[0] in ("commit", "link"):
-            self.take(*self._begun)
-        self._begun = None
+        begun, self._begun = self._begun, {}
+        for call in ("commit", "link"):
+            if call in begun:
+                self.take(call, begun[call])
 
     def expect(self, call, paths):
-        self._begun = call, paths
+        self._begun[call] = paths
         if call == "unlink":
             self._removed(paths[0])
 
     def take(self, call, paths):
-        self._begun = None
+        self._begun.pop(call, None)
         if call == "commit":
             self._committed.update(paths)
         elif call == "link":

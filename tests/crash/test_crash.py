@@ -18,7 +18,7 @@ DUE = {  # what a life cannot be without; everything else that a first one came 
         "fsync in moving._fsync_folder", "unlink in moving._copied",
     },
     "kept": {"commit in store.record"},
-    "deleted": {"commit in store.record", "unlink in filing.file"},
+    "deleted": {"commit in store.record", "unlink in filing._put"},
     "moved, hashed": {"commit in store.filed", "link in moving.moved", "replace in slips.write_slip"},
     "moved to another device, dropped": {"copy in moving._copied", "unlink in moving._copied"},
     "kept, dropped": {"commit in store.record"},
