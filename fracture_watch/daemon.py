@@ -89,7 +89,7 @@ class Daemon:
         self._emptied: dict[Path, float] = {}  # folders that files were taken from, and when
         self._in_hand: list[tuple[SourceFile, ...]] = []  # batches that are under way, or that a fault interrupted
         self._put_off: set[SourceFile] = set()  # of these, what is tried again later
-        self._stalled: deque[SourceFile] = deque()  # what is to be reported of them
+        self._stalled: deque[SourceFile] = deque()  # files that keep growing, until their rows are written
         self._paused: str | None = None
         self._running = False
 

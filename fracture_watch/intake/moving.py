@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from fracture_watch.intake.settling import stamp_of
+
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -50,7 +52,7 @@ def moved(source: Path, target: Path) -> bool:
 def _is_still(source: Path, moved: os.stat_result) -> bool:
     """Whether what was moved still has its old name, and not a new file that its sender has put there meanwhile."""
     there = source.lstat()
-    return all(getattr(there, name) == getattr(moved, name) for name in ("st_dev", "st_ino", "st_size", "st_mtime_ns"))
+    return there.st_dev == moved.st_dev and stamp_of(there) == stamp_of(moved)
 
 
 @contextlib.contextmanager
