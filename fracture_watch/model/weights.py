@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fracture_watch.errors import InvalidModel
 from fracture_watch.model.card import Card, card_path, digest
-from fracture_watch.model.torchvision_ops import import_torchvision
+from fracture_watch.model.torchvision_ops import import_timm, import_torchvision
 
 # Names that a library knows by itself: timm fetches hf-hub:OWNER/NAME from the Internet, and torchvision the backbone
 # of a segmenter such as fcn_resnet50.
@@ -156,12 +156,11 @@ def _build(architecture: str) -> nn.Module:
     if not _NAMES[library].fullmatch(name):
         which = "torchvision's ResNets alone are" if library == "torchvision" else "names of timm's own alone are"
         raise InvalidModel(f"{architecture}: {which} supported, such as {library}:resnet18")
-    import_torchvision()  # timm imports it too
     try:
         if library == "timm":
-            import timm
-
-            return timm.create_model(name, pretrained=False, num_classes=2)
+            made: nn.Module = import_timm().create_model(name, pretrained=False, num_classes=2)
+            return made
+        import_torchvision()
         from torchvision.models import get_model
 
         built: nn.Module = get_model(name, weights=None, num_classes=2)
