@@ -1,4 +1,7 @@
-"""Random looks of training pictures that imitate how real radiographs differ."""
+"""Random looks of training pictures that imitate how real radiographs differ.
+
+Everything is computed on the device of its random numbers, where the pictures must be.
+"""
 
 import math
 from functools import cache
@@ -37,8 +40,8 @@ def geometry(centre: Tensor, span: Tensor, random: torch.Generator) -> Tensor:
     angle = _uniform(count, -math.pi / 9, math.pi / 9, random)
     zoom = _uniform(count, 0.8, 1.15, random) * span
     aspect = torch.exp(_uniform(count, -0.1, 0.1, random))
-    mirror = torch.where(torch.rand(count, generator=random) < 0.5, -1.0, 1.0)
-    shift = (torch.rand((count, 2), generator=random) - 0.5) * 0.16 * span[:, None] + 2 * centre - 1
+    mirror = torch.where(_rand(count, random) < 0.5, -1.0, 1.0)
+    shift = (_rand((count, 2), random) - 0.5) * 0.16 * span[:, None] + 2 * centre - 1
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     first = torch.stack([cos * aspect * mirror, -sin / aspect, shift[:, 0]], dim=1)
     second = torch.stack([sin * aspect * mirror, cos / aspect, shift[:, 1]], dim=1)
@@ -66,14 +69,14 @@ def augmented(images: Tensor, places: Tensor, size: int, random: torch.Generator
     return _exposed(pictures, random).expand(-1, 3, -1, -1)
 
 
-def cells_on_boxes(places: Tensor, boxes: list[Tensor], cells: int) -> Tensor:
+def cells_on_boxes(places: Tensor, boxes: Tensor, cells: int) -> Tensor:
     """Which cells of a view's feature map lie on a fracture.
 
     Parameters
     ----------
     places : Tensor, shape (n, 2, 3)
-    boxes : list of Tensor, each of shape (k, 4)
-        Left, top, right, bottom as fractions of the canvas.
+    boxes : Tensor, shape (n, k, 4)
+        Left, top, right, bottom as fractions of the canvas; nan where a picture has fewer than k.
     cells : int
         Side of the feature map.
 
@@ -83,13 +86,10 @@ def cells_on_boxes(places: Tensor, boxes: list[Tensor], cells: int) -> Tensor:
     """
     middles = (functional.affine_grid(places, [len(places), 1, cells, cells], align_corners=False) + 1) / 2
     # A box may lie between the cells' middles, so it counts half a cell further out.
-    reach = _widths(places) / cells / 2
-    found = torch.zeros(middles.shape[:3], dtype=torch.bool)
-    for i, edges in enumerate(boxes):
-        for left, top, right, bottom in edges.tolist():
-            x, y, more = middles[i, ..., 0], middles[i, ..., 1], reach[i]
-            found[i] |= (x > left - more) & (x < right + more) & (y > top - more) & (y < bottom + more)
-    return found
+    reach = (_widths(places) / cells / 2).view(-1, 1, 1, 1)
+    x, y = middles.unsqueeze(1).unbind(-1)
+    left, top, right, bottom = boxes[..., None, None, :].unbind(-1)
+    return ((x > left - reach) & (x < right + reach) & (y > top - reach) & (y < bottom + reach)).any(dim=1)
 
 
 def _drawn(pictures: Tensor, places: Tensor, size: int) -> Tensor:
@@ -110,8 +110,12 @@ def _widths(places: Tensor) -> Tensor:
     return widths
 
 
+def _rand(shape: int | tuple[int, int], random: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=random, device=random.device)
+
+
 def _uniform(count: int, low: float, high: float, random: torch.Generator) -> Tensor:
-    return torch.rand(count, generator=random) * (high - low) + low
+    return _rand(count, random) * (high - low) + low
 
 
 def _collimated(pictures: Tensor, random: torch.Generator) -> Tensor:
@@ -120,23 +124,24 @@ def _collimated(pictures: Tensor, random: torch.Generator) -> Tensor:
     angle = _uniform(count, -0.3, 0.3, random)
     right, up = (_uniform(count, 0.7, 1.15, random) for _ in range(2))
     offset = _uniform(count, -0.1, 0.1, random)
-    line = torch.linspace(-1, 1, size)
+    line = torch.linspace(-1, 1, size, device=pictures.device)
     y, x = torch.meshgrid(line, line, indexing="ij")
     cos, sin = (f(angle).view(-1, 1, 1) for f in (torch.cos, torch.sin))
     across, along = x * cos + y * sin, y * cos - x * sin
     inside = ((across - offset.view(-1, 1, 1)).abs() < right.view(-1, 1, 1)) & (along.abs() < up.view(-1, 1, 1))
-    chosen = (torch.rand(count, generator=random) < 1 / 7).view(-1, 1, 1)
+    chosen = (_rand(count, random) < 1 / 7).view(-1, 1, 1)
     return pictures * (inside | ~chosen)[:, None]
 
 
 def _marked(pictures: Tensor, random: torch.Generator) -> Tensor:
     """A fifth gets a bright marker near its edge, as burnt-in side letters and labels lie."""
     count, size = len(pictures), pictures.shape[-1]
-    chosen = torch.rand(count, generator=random) < 0.2
-    numbers = torch.rand((count, 4), generator=random)
-    for i in chosen.nonzero().flatten().tolist():
-        which, along, edge, level = numbers[i].tolist()
-        mark = _mark(_MARKS[int(which * len(_MARKS))], size)
+    chosen = _rand(count, random) < 0.2
+    numbers = _rand((count, 4), random)
+    for i, (which, along, edge, level) in zip(
+        chosen.nonzero().flatten().tolist(), numbers[chosen].tolist(), strict=True
+    ):
+        mark = _mark(_MARKS[int(which * len(_MARKS))], size).to(pictures.device)
         rows, columns = mark.shape
         far = int(along * (size - columns)), int(along * (size - rows))
         left, top = [(far[0], 0), (far[0], size - rows), (0, far[1]), (size - columns, far[1])][int(edge * 4)]
@@ -166,11 +171,11 @@ def _exposed(pictures: Tensor, random: torch.Generator) -> Tensor:
     pictures = torch.where(each(0, 1) < 0.1, 1 - pictures, pictures)
     soft = functional.avg_pool2d(pictures, 3, stride=1, padding=1)
     pictures = torch.where(each(0, 1) < 0.2, soft, pictures)
-    noise = torch.randn(pictures.shape, generator=random) * each(0, 0.03)
+    noise = torch.randn(pictures.shape, generator=random, device=random.device) * each(0, 0.03)
     return (pictures + noise).clamp(0, 1)
 
 
 def normalised(images: Tensor) -> Tensor:
     """RGB in [0, 1] -> what the network takes."""
-    mean, std = torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1)
+    mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return ((images - mean) / std).contiguous(memory_format=torch.channels_last)

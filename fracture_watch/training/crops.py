@@ -1,6 +1,7 @@
 """Which part of which picture is shown next: whole pictures, crops around fractures, crops without any."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ class Views:
     span: NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Sampler:
     """Draws views at random.
 
@@ -69,11 +70,15 @@ class Sampler:
         picture, centre = self._around_fracture(random) if fractured else self._without_fracture(random)
         return picture, fractured, centre, self.span
 
+    @cached_property
+    def _with_boxes(self) -> NDArray[np.int64]:
+        return np.flatnonzero([len(boxes) > 0 for boxes in self.pictures.boxes])
+
     def _any(self, fractured: bool, random: np.random.Generator) -> int:
         return int(random.choice(np.flatnonzero(self.fractured == fractured)))
 
     def _boxed(self, random: np.random.Generator) -> int:
-        return int(random.choice([i for i, boxes in enumerate(self.pictures.boxes) if len(boxes)]))
+        return int(random.choice(self._with_boxes))
 
     def _around_fracture(self, random: np.random.Generator) -> tuple[int, tuple[float, float]]:
         picture = self._boxed(random)

@@ -39,7 +39,7 @@ class Recipe:
     size: int = 224
     resize: Resize = "letterbox"
     long_side: int = 448
-    epochs: int = 20
+    epochs: int = 30
     warm_share: float = 0.3  # of the steps: the learning rate rises to its highest
     batch_size: int = 32
     learning_rate: float = 5e-4
@@ -108,24 +108,24 @@ def fit(
     parts = {"network": network, "average": average, "optimizer": optimizer, "schedule": schedule, "stopping": stopping}
     own = fingerprint(asdict(recipe), examples, tune)
     first = _resume(checkpoint, parts, own, say)
-    source = _Source(examples, recipe, track)
+    source = _Source(examples, recipe, device, track)
     for epoch in range(first, recipe.epochs):
         if stopping.over:
             break
         network.train()
         for part in frozen:
             part.eval()
-        losses = []
+        losses = torch.zeros((), device=device)  # read once an epoch: a GPU is not waited for
         for batch in track(source.batches(epoch, steps), f"epoch {epoch + 1}/{recipe.epochs}"):
-            loss = _loss(network, _Batch(*(part.to(device, non_blocking=True) for part in batch)), recipe)
+            loss = _loss(network, batch, recipe)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             schedule.step()
             average.update_parameters(network)
-            losses.append(loss.item())
+            losses += loss.detach()
         found = stopping.look(kept)
-        say(f"epoch {epoch + 1}/{recipe.epochs}: training loss {sum(losses) / len(losses):.4f}{found}")
+        say(f"epoch {epoch + 1}/{recipe.epochs}: training loss {losses.item() / steps:.4f}{found}")
         _save(checkpoint, parts, own, epoch + 1)
     return stopping.best(kept).cpu().eval()
 
@@ -137,35 +137,40 @@ class _Batch(NamedTuple):
 
 
 class _Source:
-    """Random batches, the same for the same seed and epoch."""
+    """Random batches, made on the device that learns from them; the same for the same seed, epoch and device."""
 
-    def __init__(self, examples: Sequence[Example], recipe: Recipe, track: Track) -> None:
-        self._recipe = recipe
+    def __init__(self, examples: Sequence[Example], recipe: Recipe, device: torch.device, track: Track) -> None:
+        self._recipe, self._device = recipe, device
         canvas = Preprocessor(recipe.long_side, recipe.resize)
         pictures = load_pictures(examples, canvas, lambda items: track(items, "reading pictures"))
-        self._pixels = torch.from_numpy(pictures.pixels)
-        self._boxes = [torch.from_numpy(boxes) for boxes in pictures.boxes]
+        self._pixels = torch.from_numpy(pictures.pixels).to(device)
+        boxes = [torch.from_numpy(boxes).float() for boxes in pictures.boxes]
+        self._boxes = nn.utils.rnn.pad_sequence(boxes, batch_first=True, padding_value=math.nan).to(device)
         crops = recipe.crop_share if any(len(boxes) for boxes in pictures.boxes) else 0.0
         fractured = np.array([example.fractured for example in examples])
         self._sampler = Sampler(pictures, fractured, recipe.fractured_share, crops, recipe.size / recipe.long_side)
 
     def batches(self, epoch: int, count: int) -> Iterator[_Batch]:
         seed = self._recipe.seed * 1000 + epoch
-        numbers, random = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+        numbers, random = np.random.default_rng(seed), torch.Generator(self._device).manual_seed(seed)
         for _ in range(count):
             yield self._batch(self._sampler.draw(self._recipe.batch_size, numbers), random)
 
     def _batch(self, views: Views, random: torch.Generator) -> _Batch:
         size = self._recipe.size
-        places = geometry(torch.from_numpy(views.centre).float(), torch.from_numpy(views.span).float(), random)
-        images = augmented(self._pixels[torch.from_numpy(views.picture)], places, size, random)
-        boxes = [self._boxes[i] for i in views.picture]
-        labels = torch.from_numpy(np.where(views.fractured, FRACTURED, 1 - FRACTURED))
-        return _Batch(normalised(images), labels, cells_on_boxes(places, boxes, size // _STRIDE))
+        labels = np.where(views.fractured, FRACTURED, 1 - FRACTURED)
+        picture, centre, span, label = (
+            torch.from_numpy(part).to(self._device) for part in (views.picture, views.centre, views.span, labels)
+        )
+        places = geometry(centre.float(), span.float(), random)
+        images = augmented(self._pixels[picture], places, size, random)
+        return _Batch(normalised(images), label, cells_on_boxes(places, self._boxes[picture], size // _STRIDE))
 
 
 def _loss(network: Network, batch: _Batch, recipe: Recipe) -> Tensor:
-    logits, features = network(batch.images)
+    device = batch.images.device.type
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):  # slower on CPUs: depthwise convolutions
+        logits, features = (part.float() for part in network(batch.images))
     loss = functional.cross_entropy(logits, batch.labels)
     pointed = (batch.labels == FRACTURED) & batch.on_boxes.flatten(1).any(dim=1)
     if recipe.place_weight and pointed.any():
