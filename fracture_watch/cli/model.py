@@ -103,7 +103,7 @@ def import_(
 def train(  # noqa: PLR0913, PLR0917  one parameter an option
     data: Annotated[Path, typer.Option(help="The folder of pictures.", exists=True, file_okay=False)],
     labels: Annotated[
-        Path, typer.Option(help="CSV: image, label (0 fractured, 1 not), split (train, val), group.", exists=True)
+        Path, typer.Option(help="CSV: image, label (0 fractured, 1 not), split (train, tune, val), group.", exists=True)
     ],
     output: Annotated[Path, typer.Option(help="The .pth to write; its card is written beside it.")],
     boxes: Annotated[

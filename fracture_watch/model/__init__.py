@@ -45,13 +45,14 @@ def load_classifier(
     from fracture_watch.errors import InvalidModel
     from fracture_watch.model.card import Card
     from fracture_watch.model.classifier import Classifier
+    from fracture_watch.model.side_by_side import SideBySide
     from fracture_watch.model.weights import load_network
 
     weights = Path(weights)
     card = Card.load(weights).in_force(threshold, one_view)
     network = load_network(weights, card)
     if runtime == "torch":
-        return Classifier(network, card, device, batch_size)
+        return Classifier(SideBySide(network), card, device, batch_size)
     if device == "cuda":
         raise InvalidModel("model.runtime openvino runs on the CPU; set model.device to auto or cpu, or take torch")
     from fracture_watch.model.openvino_runtime import OpenVinoNetwork

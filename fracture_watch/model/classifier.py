@@ -27,7 +27,8 @@ class Classifier:
     network : Network
     card : Card
     device : {"auto", "cpu", "cuda"}
-        ``auto`` takes the GPU where there is one.
+        ``auto`` takes the GPU where there is one, and then switches TF32 off for the whole process: its eleven bits
+        of precision would make answers vary with the batch.
     batch_size : int
         Most images in one forward pass.
     """
@@ -36,7 +37,7 @@ class Classifier:
         self.card = card
         self._device = _device(device)
         if self._device.type == "cuda":
-            torch.backends.cudnn.allow_tf32 = False  # eleven bits of precision: answers would vary with the batch
+            torch.backends.cudnn.allow_tf32 = False
         self.network = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._batch_size = batch_size
         self._mean = torch.tensor(card.input.mean, device=self._device).view(3, 1, 1) * 255
@@ -100,9 +101,9 @@ class Classifier:
         return np.concatenate([logit for logit, _ in parts]), np.concatenate([evidence for _, evidence in parts])
 
     def _forward(self, images: Tensor) -> tuple[Logits, NDArray[np.float32]]:
+        images = images.contiguous(memory_format=torch.channels_last)
         if self._device.type == "cuda":
-            images = images.pin_memory()  # copied to the GPU while this thread goes on
-        images = images.to(self._device, non_blocking=True).contiguous(memory_format=torch.channels_last)
+            images = images.pin_memory().to(self._device, non_blocking=True)
         answer = self.network((images.float() - self._mean) / self._std)
         logits = (answer.logits[:, _FRACTURED] - answer.logits[:, _NOT_FRACTURED]).double().cpu().numpy()
         towards = self.network.head.weight[_FRACTURED] - self.network.head.weight[_NOT_FRACTURED]

@@ -10,6 +10,7 @@ can be. Nothing is compiled here, and the compiler is half of what starting cost
 
 import importlib
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -20,6 +21,7 @@ import torch
 _SCHEMAS = ("nms", "qnms")
 _COMPILER = ("torch._dynamo", "torch._dynamo.utils")
 _library: list[torch.library.Library] = []  # a declaration lives as long as its Library object
+_one_at_a_time = threading.RLock()
 
 
 def import_torchvision() -> None:
@@ -41,8 +43,10 @@ def import_timm() -> Any:
 
 
 def _lean(package: str) -> ModuleType:
+    if package in sys.modules:
+        return importlib.import_module(package)
     try:
-        with _compiler_left_out():
+        with _one_at_a_time, _compiler_left_out():
             return importlib.import_module(package)
     except (ImportError, AttributeError):  # another version, which asks the compiler for more
         _forget(package)
@@ -57,13 +61,18 @@ def _compiler_left_out() -> Iterator[None]:
         return
     compiler, utils = (ModuleType(name) for name in _COMPILER)
     vars(compiler)["disable"] = _unchanged
-    vars(utils)["is_compile_supported"] = lambda device: False
+    vars(utils)["is_compile_supported"] = _asked
     sys.modules |= dict(zip(_COMPILER, (compiler, utils), strict=True))
     try:
         yield
     finally:
         for name in _COMPILER:
-            del sys.modules[name]
+            sys.modules.pop(name, None)
+
+
+def _asked(device: str) -> bool:
+    """What torchvision's detectors ask once they run: the compiler itself answers."""
+    return bool(importlib.import_module(_COMPILER[1]).is_compile_supported(device))
 
 
 def _unchanged(function: Callable[..., Any], *_: object, **__: object) -> Callable[..., Any]:

@@ -4,6 +4,7 @@ import copy
 import itertools
 import pickle
 import re
+import threading
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +45,7 @@ class Network(nn.Module):
     def __init__(self, architecture: str, body: nn.Module | None = None) -> None:
         super().__init__()
         self.body = body or _build(architecture)
-        self._features: Tensor | None = None
+        self._features: dict[int, Tensor] = {}  # of each thread's pass
         pool = getattr(self.body, "global_pool", None) or getattr(self.body, "avgpool", None)
         head = getattr(self.body, "classifier", None) or getattr(self.body, "fc", None)
         if not isinstance(pool, nn.Module) or not isinstance(head, nn.Linear):
@@ -56,12 +57,12 @@ class Network(nn.Module):
         pool.register_forward_pre_hook(self._keep_features)
 
     def _keep_features(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._features = inputs[0]
+        self._features[threading.get_ident()] = inputs[0]
 
     def forward(self, images: Tensor) -> Answer:
         """``images``: float32, shape (n, 3, size, size), normalised."""
         logits = self.body(images)
-        features, self._features = self._features, None
+        features = self._features.pop(threading.get_ident(), None)
         if features is None:
             raise InvalidModel("the network gave an answer without running its pooling layer")
         return Answer(logits, features)

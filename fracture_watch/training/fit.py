@@ -115,7 +115,7 @@ def fit(
         network.train()
         for part in frozen:
             part.eval()
-        losses = torch.zeros((), device=device)  # read once an epoch: a GPU is not waited for
+        losses = torch.zeros((), device=device)
         for batch in track(source.batches(epoch, steps), f"epoch {epoch + 1}/{recipe.epochs}"):
             loss = _loss(network, batch, recipe)
             optimizer.zero_grad(set_to_none=True)
@@ -143,9 +143,9 @@ class _Source:
         self._recipe, self._device = recipe, device
         canvas = Preprocessor(recipe.long_side, recipe.resize)
         pictures = load_pictures(examples, canvas, lambda items: track(items, "reading pictures"))
-        self._pixels = torch.from_numpy(pictures.pixels).to(device)
+        self._pixels = torch.from_numpy(pictures.pixels)  # in main memory, which holds more than a GPU's
         boxes = [torch.from_numpy(boxes).float() for boxes in pictures.boxes]
-        self._boxes = nn.utils.rnn.pad_sequence(boxes, batch_first=True, padding_value=math.nan).to(device)
+        self._boxes = nn.utils.rnn.pad_sequence(boxes, batch_first=True, padding_value=math.nan)
         crops = recipe.crop_share if any(len(boxes) for boxes in pictures.boxes) else 0.0
         fractured = np.array([example.fractured for example in examples])
         self._sampler = Sampler(pictures, fractured, recipe.fractured_share, crops, recipe.size / recipe.long_side)
@@ -159,17 +159,21 @@ class _Source:
     def _batch(self, views: Views, random: torch.Generator) -> _Batch:
         size = self._recipe.size
         labels = np.where(views.fractured, FRACTURED, 1 - FRACTURED)
-        picture, centre, span, label = (
-            torch.from_numpy(part).to(self._device) for part in (views.picture, views.centre, views.span, labels)
+        picture, centre, span = (torch.from_numpy(part) for part in (views.picture, views.centre, views.span))
+        pixels, boxes, label, centre, span = (
+            part.to(self._device)
+            for part in (self._pixels[picture], self._boxes[picture], torch.from_numpy(labels), centre, span)
         )
         places = geometry(centre.float(), span.float(), random)
-        images = augmented(self._pixels[picture], places, size, random)
-        return _Batch(normalised(images), label, cells_on_boxes(places, self._boxes[picture], size // _STRIDE))
+        images = augmented(pixels, places, size, random)
+        return _Batch(normalised(images), label, cells_on_boxes(places, boxes, size // _STRIDE))
 
 
 def _loss(network: Network, batch: _Batch, recipe: Recipe) -> Tensor:
     device = batch.images.device.type
-    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):  # slower on CPUs: depthwise convolutions
+    # On CPUs depthwise convolutions go backwards more slowly in bf16; GPUs before Ampere imitate it.
+    bf16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    with torch.autocast(device, torch.bfloat16, enabled=bf16):
         logits, features = (part.float() for part in network(batch.images))
     loss = functional.cross_entropy(logits, batch.labels)
     pointed = (batch.labels == FRACTURED) & batch.on_boxes.flatten(1).any(dim=1)

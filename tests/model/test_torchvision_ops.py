@@ -13,7 +13,9 @@ assert not [name for name in sys.modules if name.startswith("torch._dynamo")]
 timm.create_model("resnet18")
 import torch
 assert torch.compiler.disable(print) is not print  # the compiler itself, from now on
-assert torch._dynamo.utils.is_compile_supported
+from torchvision.ops import roi_align
+asked = roi_align.__globals__["is_compile_supported"]
+assert asked("cpu") == torch._dynamo.utils.is_compile_supported("cpu")
 """
 LOADED = """
 import torch._dynamo
