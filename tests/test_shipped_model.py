@@ -1,4 +1,4 @@
-"""The weights that are shipped, on labelled radiographs that are not."""
+"""The weights that are shipped, on labelled radiographs that are not (but were learned from)."""
 
 import csv
 
