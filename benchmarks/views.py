@@ -2,7 +2,8 @@
 
     python -m benchmarks.views --labels manifest.csv --data images --boxes boxes.csv
 
-One forward pass over the val split serves all rows: the tiles of the smaller layouts are among those of 3 x 3.
+One forward pass over the val split serves all rows: the tiles of the smaller layouts are among those of 3 x 3. The
+weights must not have learned from that split; the shipped ones have.
 """
 
 import argparse
