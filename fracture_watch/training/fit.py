@@ -115,7 +115,7 @@ def fit(
         network.train()
         for part in frozen:
             part.eval()
-        losses = torch.zeros((), device=device)
+        total = torch.zeros((), device=device)
         for batch in track(source.batches(epoch, steps), f"epoch {epoch + 1}/{recipe.epochs}"):
             loss = _loss(network, batch, recipe)
             optimizer.zero_grad(set_to_none=True)
@@ -123,9 +123,9 @@ def fit(
             optimizer.step()
             schedule.step()
             average.update_parameters(network)
-            losses += loss.detach()
+            total += loss.detach()
         found = stopping.look(kept)
-        say(f"epoch {epoch + 1}/{recipe.epochs}: training loss {losses.item() / steps:.4f}{found}")
+        say(f"epoch {epoch + 1}/{recipe.epochs}: training loss {total.item() / steps:.4f}{found}")
         _save(checkpoint, parts, own, epoch + 1)
     return stopping.best(kept).cpu().eval()
 
