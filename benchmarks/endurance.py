@@ -31,7 +31,7 @@ from PIL import Image
 from fracture_watch import golden
 from fracture_watch.intake.folder import Tree
 from fracture_watch.model.card import Calibration, Card, Input, Threshold, digest
-from fracture_watch.model.weights import Network
+from fracture_watch.model.network import Network
 
 ARCHITECTURE = "timm:test_efficientnet"
 SIDE = 48  # pixels

@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 
 from fracture_watch.model.card import Calibration, Card, Input, Threshold, digest
-from fracture_watch.model.weights import Network
+from fracture_watch.model.network import Network
 from tests.databases import database, kind, postgresql, url  # noqa: F401  fixtures
 
 REPOSITORY = Path(__file__).parent.parent

@@ -44,7 +44,8 @@ def load_classifier(
     # torch is imported here and not above, so that decoding workers can use this package without it.
     from fracture_watch.errors import InvalidModel
     from fracture_watch.model.card import Card
-    from fracture_watch.model.classifier import Classifier
+    from fracture_watch.model.classifier import Classifier, torch_device
+    from fracture_watch.model.serving import packed
     from fracture_watch.model.side_by_side import SideBySide
     from fracture_watch.model.weights import load_network
 
@@ -52,7 +53,8 @@ def load_classifier(
     card = Card.load(weights).in_force(threshold, one_view)
     network = load_network(weights, card)
     if runtime == "torch":
-        return Classifier(SideBySide(network), card, device, batch_size)
+        on_cpu = torch_device(device).type == "cpu"
+        return Classifier(SideBySide(packed(network)) if on_cpu else network, card, device, batch_size)
     if device == "cuda":
         raise InvalidModel("model.runtime openvino runs on the CPU; set model.device to auto or cpu, or take torch")
     from fracture_watch.model.openvino_runtime import OpenVinoNetwork

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from fracture_watch.errors import InvalidModel
 from fracture_watch.model.card import Card
+from fracture_watch.model.network import Network
 from fracture_watch.model.pooling import Logits, pooled, shares
 from fracture_watch.model.turns import Turns
-from fracture_watch.model.weights import Network
 from fracture_watch.records import Label, Pixels, Prediction, Prepared, Radiograph
 
 _FRACTURED, _NOT_FRACTURED = 0, 1
@@ -35,7 +35,7 @@ class Classifier:
 
     def __init__(self, network: Network, card: Card, device: str = "auto", batch_size: int = 16) -> None:
         self.card = card
-        self._device = _device(device)
+        self._device = torch_device(device)
         if self._device.type == "cuda":
             torch.backends.cudnn.allow_tf32 = False
         self.network = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -144,7 +144,14 @@ def _rgb(tensor: Pixels) -> Tensor:
     return images.permute(0, 3, 1, 2)
 
 
-def _device(name: str) -> torch.device:
+def torch_device(name: str) -> torch.device:
+    """What computes, for ``auto``, ``cpu`` or ``cuda``.
+
+    Raises
+    ------
+    InvalidModel
+        If it is to be a GPU, and there is none.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():

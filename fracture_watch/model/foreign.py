@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from fracture_watch.errors import InvalidModel, WrongUse
 from fracture_watch.model.card import Card, Input, brief, card_path, digest
+from fracture_watch.model.network import Network
 from fracture_watch.model.preprocess import Resize
-from fracture_watch.model.weights import Network, check_is_weights
+from fracture_watch.model.weights import check_is_weights
 
 State: TypeAlias = dict[str, Tensor]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fracture_watch.errors import InvalidModel
-from fracture_watch.model.weights import Answer, Network
+from fracture_watch.model.network import Answer, Network
 
 
 class OpenVinoNetwork(Network):

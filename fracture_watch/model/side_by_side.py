@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor, nn
 
-from fracture_watch.model.weights import Answer, Network
+from fracture_watch.model.network import Answer, Network
 
 _CACHED = 4  # images of one pass: more of them push each other's features out of the cache of a core
 
@@ -16,7 +16,7 @@ class SideBySide(Network):
     """Stands in for a ``Network``: the same answers, with a batch divided among the cores.
 
     Threads that share a batch wait for one another after every layer, and the layers of a small network are short.
-    One image, and whatever is on a GPU, goes to the network as it is.
+    One image goes to the network as it is.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class SideBySide(Network):
     def forward(self, images: Tensor) -> Answer:
         """``images``: float32, shape (n, 3, size, size), normalised."""
         parts = max(min(self._cores, len(images)), math.ceil(len(images) / _CACHED))
-        if parts == 1 or images.device.type != "cpu":
+        if parts == 1:
             answer: Answer = self._network(images)
             return answer
         answers = list(self._threads.map(self._answer, images.tensor_split(parts)))

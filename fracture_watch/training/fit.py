@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from fracture_watch.allocator import keep_freed_memory
 from fracture_watch.errors import WrongUse
+from fracture_watch.model.network import Network
 from fracture_watch.model.preprocess import Preprocessor, Resize
-from fracture_watch.model.weights import Network
 from fracture_watch.training.augment import augmented, cells_on_boxes, geometry, normalised
 from fracture_watch.training.crops import Sampler, Views
 from fracture_watch.training.data import FRACTURED, Example, Track, fingerprint, load_pictures

@@ -10,8 +10,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from fracture_watch.imaging import read
+from fracture_watch.model.network import Network
 from fracture_watch.model.preprocess import Preprocessor
-from fracture_watch.model.weights import Network
 from fracture_watch.training.augment import normalised
 from fracture_watch.training.data import FRACTURED, Example, grey
 from fracture_watch.training.evaluate import truth_of

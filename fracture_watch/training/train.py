@@ -13,7 +13,8 @@ from fracture_watch import golden
 from fracture_watch.errors import WrongUse
 from fracture_watch.model.card import Calibration, Card, Input, OneView, Threshold, Views, digest
 from fracture_watch.model.classifier import Classifier
-from fracture_watch.model.weights import Network, load_trainable
+from fracture_watch.model.network import Network
+from fracture_watch.model.weights import load_trainable
 from fracture_watch.training.answers import Answers, ask
 from fracture_watch.training.crossvalidation import cross_validate, cut_large_groups, forget
 from fracture_watch.training.data import Example, Sources, Track

@@ -5,7 +5,7 @@ import torch
 import fracture_watch
 from fracture_watch.model.card import IMAGENET_MEAN, IMAGENET_STD, Calibration, Card, Input, Threshold, Views
 from fracture_watch.model.classifier import Classifier, Urgent
-from fracture_watch.model.weights import Answer
+from fracture_watch.model.network import Answer
 from fracture_watch.records import Facts, Label, Prepared, Radiograph
 
 

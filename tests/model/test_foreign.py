@@ -13,7 +13,7 @@ from fracture_watch.errors import InvalidModel, WrongUse
 from fracture_watch.imaging import read
 from fracture_watch.model.card import Card
 from fracture_watch.model.foreign import import_weights
-from fracture_watch.model.weights import Network
+from fracture_watch.model.network import Network
 from tests.conftest import ARCHITECTURE, png
 from tests.model.test_weights import Malicious
 

@@ -6,7 +6,8 @@ import torch
 from fracture_watch.errors import InvalidModel
 from fracture_watch.model import load_classifier
 from fracture_watch.model.card import Card, digest
-from fracture_watch.model.weights import Network, load_network, serving
+from fracture_watch.model.network import Network
+from fracture_watch.model.weights import load_network
 from tests.conftest import make_weights
 
 
@@ -113,37 +114,3 @@ def test_a_torchvision_resnet_loads(tmp_path):
         tmp_path / "resnet.pth"
     )
     assert load_classifier(tmp_path / "resnet.pth").card.architecture == "torchvision:resnet18"
-
-
-def test_normalisations_are_folded_into_the_convolutions_before_them(tmp_path):
-    path = make_weights(tmp_path / "own.pth")
-    plain = Network(Card.load(path).architecture)
-    plain.body.load_state_dict(torch.load(path, weights_only=True))
-    loaded = load_network(path, Card.load(path))
-    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in loaded.modules())
-    images = torch.rand(2, 3, 224, 224)
-    with torch.inference_mode():
-        expected, found = plain.eval()(images), loaded(images)
-    torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found.features, expected.features, rtol=1e-4, atol=1e-4)
-
-
-class NormalisesFirst(torch.nn.Module):
-    """The normalisation stands after the convolution, but runs before it."""
-
-    def __init__(self):
-        super().__init__()
-        self.convolution = torch.nn.Conv2d(3, 3, 3)
-        self.normalisation = torch.nn.BatchNorm2d(3)
-        self.normalisation.running_mean += 0.5
-        self.global_pool = torch.nn.AdaptiveAvgPool2d(1)
-        self.classifier = torch.nn.Linear(3, 2)
-
-    def forward(self, images):
-        return self.classifier(self.global_pool(self.convolution(self.normalisation(images))).flatten(1))
-
-
-def test_a_network_that_would_answer_otherwise_is_not_folded():
-    network = Network("timm:test_efficientnet", NormalisesFirst()).eval()
-    folded = serving(network)
-    assert any(isinstance(layer, torch.nn.BatchNorm2d) for layer in folded.modules())

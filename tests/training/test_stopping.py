@@ -3,8 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
+from fracture_watch.model.network import Network
 from fracture_watch.model.preprocess import Preprocessor
-from fracture_watch.model.weights import Network
 from fracture_watch.training.data import Example
 from fracture_watch.training.stopping import EarlyStopping
 

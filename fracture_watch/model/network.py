@@ -1,0 +1,81 @@
+"""What answers: a convolutional network, by the name of its architecture."""
+
+import re
+import threading
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from fracture_watch.errors import InvalidModel
+from fracture_watch.model.torchvision_ops import import_timm, import_torchvision
+
+# Names that a library knows by itself: timm fetches hf-hub:OWNER/NAME from the Internet, and torchvision the backbone
+# of a segmenter such as fcn_resnet50.
+_NAMES = {"timm": re.compile(r"[A-Za-z0-9_.]+"), "torchvision": re.compile(r"(wide_)?(resnet|resnext)\w*")}
+
+
+class Answer(NamedTuple):
+    """Logits, shape (n, classes), and the feature maps that were averaged for them, shape (n, c, h, w)."""
+
+    logits: Tensor
+    features: Tensor
+
+
+class Network(nn.Module):
+    """A convolutional classifier whose last steps are global average pooling and one linear layer.
+
+    That shape makes the class activation map exact: the mean of the map is the logit (less the bias).
+
+    Parameters
+    ----------
+    architecture : str
+        ``timm:NAME`` or ``torchvision:NAME``.
+    body : Module, optional
+        The network itself; built from ``architecture`` unless given.
+    """
+
+    def __init__(self, architecture: str, body: nn.Module | None = None) -> None:
+        super().__init__()
+        self.body = body or _build(architecture)
+        self._features: dict[int, Tensor] = {}  # of each thread's pass
+        pool = getattr(self.body, "global_pool", None) or getattr(self.body, "avgpool", None)
+        head = getattr(self.body, "classifier", None) or getattr(self.body, "fc", None)
+        if not isinstance(pool, nn.Module) or not isinstance(head, nn.Linear):
+            raise InvalidModel(
+                f"{architecture}: only networks that end in average pooling and one linear layer are supported "
+                "(ResNet, EfficientNet and their kin in timm, ResNet in torchvision)"
+            )
+        self.head = head
+        pool.register_forward_pre_hook(self._keep_features)
+
+    def _keep_features(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._features[threading.get_ident()] = inputs[0]
+
+    def forward(self, images: Tensor) -> Answer:
+        """``images``: float32, shape (n, 3, size, size), normalised."""
+        logits = self.body(images)
+        features = self._features.pop(threading.get_ident(), None)
+        if features is None:
+            raise InvalidModel("the network gave an answer without running its pooling layer")
+        return Answer(logits, features)
+
+
+def _build(architecture: str) -> nn.Module:
+    library, colon, name = architecture.partition(":")
+    if library not in _NAMES:
+        advice = "" if colon else f"; write timm:{architecture} or torchvision:{architecture}, whichever it is from"
+        raise InvalidModel(f"{architecture}: an architecture is timm:NAME or torchvision:NAME{advice}")
+    if not _NAMES[library].fullmatch(name):
+        which = "torchvision's ResNets alone are" if library == "torchvision" else "names of timm's own alone are"
+        raise InvalidModel(f"{architecture}: {which} supported, such as {library}:resnet18")
+    try:
+        if library == "timm":
+            made: nn.Module = import_timm().create_model(name, pretrained=False, num_classes=2)
+            return made
+        import_torchvision()
+        from torchvision.models import get_model
+
+        built: nn.Module = get_model(name, weights=None, num_classes=2)
+        return built
+    except (RuntimeError, ValueError) as error:
+        raise InvalidModel(f"{architecture}: there is no such network in {library}: {error}") from error
