@@ -23,6 +23,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.bench import ROOT, machine
+from fracture_watch.allocator import keep_freed_memory
 from fracture_watch.model import load_classifier
 from fracture_watch.model.card import Card
 from fracture_watch.model.openvino_runtime import OpenVinoNetwork
@@ -76,6 +77,7 @@ def paces(name: str, processes: int, threads: int, options: argparse.Namespace) 
 def measured(name: str, threads: int, weights: Path, seconds: float) -> list[float]:
     """Views a second, for each batch size: the median of all batches in so many seconds."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory(1 << 30)
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore")
     run = RUNTIMES[name](weights, threads)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fracture_watch import load_classifier
+from fracture_watch.allocator import keep_freed_memory
 from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.imaging.workers import Plan, prepare
 from fracture_watch.model.preprocess import Small
@@ -35,7 +36,9 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=Path("saved_models/fracture_best_model.pth"))
     parser.add_argument("--limit", type=int, help="so many pictures; all by default")
     options = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in serving: idle threads of one runtime do not spin
+    # As in serving.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory(1 << 30)
     with options.labels.open(newline="", encoding="utf-8") as file:
         paths = [options.folder / row["image"] for row in csv.DictReader(file) if row["split"] == options.split]
     paths = paths[: options.limit]

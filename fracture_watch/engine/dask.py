@@ -12,7 +12,7 @@ from pathlib import Path
 from distributed import Client, KilledWorker
 from distributed.client import ClosedClientError
 
-from fracture_watch.engine.desk import Computed, Desk, Opening, Task
+from fracture_watch.engine.desk import Computed, Desk, DeskMissing, Opening, Task
 from fracture_watch.errors import (
     DecoderCrashed,
     DecodersUnavailable,
@@ -30,7 +30,8 @@ _TICK_SECONDS = 5.0
 _AHEAD = 2  # batches for each thread of a worker: one that it works on, and one that it need not wait for
 _MOST_AHEAD = 256  # batches; with more threads than half of that, recording is what takes the time
 _RETRIES = 2  # of a batch whose worker was stopped while it ran
-_LOST = (CancelledError, ClosedClientError, OSError)
+# DeskMissing: a client goes over to another scheduler at the same address by itself, and says nothing.
+_LOST = (CancelledError, ClosedClientError, DeskMissing, OSError)
 
 
 class DaskEngine:
@@ -168,7 +169,7 @@ class DaskEngine:
             raise answer
 
     def _answer(self, client: Client, batch: Sequence[SourceFile]) -> Computed | Exception:
-        """What a worker returns or raises; raises where the scheduler is lost, or its last worker."""
+        """What a worker returns or raises; raises where the scheduler is lost or another, or its last worker is."""
         name = f"fracture_watch-{uuid.uuid4()}"  # Dask shows and logs it
         future = client.submit(Task(self._name, batch), key=name, retries=_RETRIES, pure=False)
         while True:
@@ -176,7 +177,7 @@ class DaskEngine:
                 computed: Computed = future.result(timeout=self._tick)
                 return computed
             except Exception as error:
-                if future.status == "error":
+                if future.status == "error" and not isinstance(error, DeskMissing):
                     return error
                 if not isinstance(error, TimeoutError):
                     raise

@@ -26,6 +26,10 @@ Compute: TypeAlias = Callable[[Sequence[SourceFile]], Computed]
 Opening: TypeAlias = Callable[[int], AbstractContextManager[Compute]]
 
 
+class DeskMissing(Exception):
+    """The worker knows nothing of this driver: its scheduler is not the one that the driver introduced itself to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """A batch for whichever worker gets it. Its text, which Dask shows and logs, names no file."""
@@ -35,9 +39,9 @@ class Task:
 
     def __call__(self) -> Computed:
         """Runs on a worker."""
-        desk = get_worker().plugins[self.desk]
+        desk = get_worker().plugins.get(self.desk)
         if not isinstance(desk, Desk):
-            raise TypeError(f"{self.desk} is a {type(desk).__name__}")
+            raise DeskMissing(self.desk)
         return desk.compute(self.batch)
 
 

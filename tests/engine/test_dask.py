@@ -216,6 +216,21 @@ def test_without_workers_or_scheduler_patience_ends(tmp_path):
         cluster.stop()
 
 
+def test_a_scheduler_that_took_anothers_place_between_batches_gets_the_desk_too(tmp_path):
+    """The client goes over to it by itself, and nothing was in flight by which the loss would show."""
+    cluster = Cluster(tmp_path)
+    try:
+        cluster.start(1)
+        with closing(DaskEngine(cluster.address, frugal, kept_nothing, patience=30)) as engine:
+            assert [outcome.code for outcome in answers(engine, "a")] == ["not_an_image"]
+            cluster.stop()
+            cluster.start(1)
+            until(lambda: engine._client.status == "running", cluster.scheduler)
+            assert [outcome.code for outcome in answers(engine, "b", "c")] == ["not_an_image"] * 2
+    finally:
+        cluster.stop()
+
+
 def test_an_address_where_nobody_is_is_named():
     with pytest.raises(InvalidSettings, match=r"engine\.address: no Dask scheduler answers at tcp://127.0.0.1:1 "):
         DaskEngine("tcp://127.0.0.1:1", frugal, kept_nothing, patience=1)
