@@ -19,6 +19,7 @@ from fracture_watch.model.network import Network
 from tests.databases import database, kind, postgresql, url  # noqa: F401  fixtures
 
 REPOSITORY = Path(__file__).parent.parent
+SHIPPED = REPOSITORY / "saved_models" / "fracture_best_model.pth"
 SHARED = REPOSITORY.parent / "shared" / "data"
 ARCHITECTURE = "timm:test_efficientnet"  # timm's smallest: the real code path, in milliseconds
 

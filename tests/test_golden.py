@@ -13,9 +13,7 @@ from fracture_watch.imaging import read
 from fracture_watch.model.card import Calibration, Card, Input, OneView, Threshold, Views, card_path, digest
 from fracture_watch.model.classifier import Classifier
 from fracture_watch.model.weights import load_network
-from tests.conftest import REPOSITORY, make_weights
-
-SHIPPED = REPOSITORY / "saved_models" / "fracture_best_model.pth"
+from tests.conftest import SHIPPED, make_weights
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from fracture_watch.model.card import Card
 from fracture_watch.pipeline import Pipeline
 from fracture_watch.results.database import Database
 from fracture_watch.results.queries import COLUMNS
-from tests.conftest import REPOSITORY, png
+from tests.conftest import REPOSITORY, SHIPPED, png
 from tests.dicoms import dicom
 from tests.web.test_app import client
 
@@ -110,7 +110,7 @@ FIGURES = ("auroc", "average_precision", "sensitivity", "specificity", "sensitiv
 
 
 def test_the_figures_are_the_cards():
-    card = Card.load(REPOSITORY / "saved_models" / "fracture_best_model.pth")
+    card = Card.load(SHIPPED)
     measured = card.metrics["5_fold_cross_validation"]
     rows = [(measured[name], name) for name in ("all", "hand", "leg", "hip", "shoulder")]
     rows += [(measured["no hardware"], "without visible hardware")]
@@ -173,7 +173,7 @@ def test_the_python_example_runs(playground):
     [example] = [text for kind, text in BLOCKS if kind == "python"]
     done = run([sys.executable, "-c", example], playground)
     assert done.returncode == 0, done.stderr
-    card = Card.load(REPOSITORY / "saved_models" / "fracture_best_model.pth")
+    card = Card.load(SHIPPED)
     said = f"{card.threshold.value} {card.version}"
     assert re.match(rf"(not )?fractured 0\.\d+ {re.escape(said)}", done.stdout)
 

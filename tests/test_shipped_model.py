@@ -7,21 +7,19 @@ import pytest
 
 import fracture_watch
 from fracture_watch.imaging import read
-from tests.conftest import REPOSITORY, SHARED
-
-WEIGHTS = REPOSITORY / "saved_models" / "fracture_best_model.pth"
+from tests.conftest import SHARED, SHIPPED
 
 
 @pytest.fixture(scope="module")
 def model():
-    return fracture_watch.load_classifier(WEIGHTS, device="cpu")
+    return fracture_watch.load_classifier(SHIPPED, device="cpu")
 
 
 def test_the_card_belongs_to_the_weights_and_keeps_the_contract(model):
     card = model.card
     assert card.classes == {0: "fractured", 1: "not fractured"}
     assert (card.input.size, card.input.mean, card.input.std) == (224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert WEIGHTS.stat().st_size < 40_000_000
+    assert SHIPPED.stat().st_size < 40_000_000
 
 
 def test_the_card_credits_its_sources(model):

@@ -45,7 +45,7 @@ def load_classifier(
     from fracture_watch.errors import InvalidModel
     from fracture_watch.model.card import Card
     from fracture_watch.model.classifier import Classifier, torch_device
-    from fracture_watch.model.serving import packed
+    from fracture_watch.model.inference import packed
     from fracture_watch.model.side_by_side import SideBySide
     from fracture_watch.model.weights import load_network
 

@@ -7,8 +7,8 @@ import torch
 
 from fracture_watch.errors import InvalidModel
 from fracture_watch.model.card import Card, card_path, digest
+from fracture_watch.model.inference import folded
 from fracture_watch.model.network import Network
-from fracture_watch.model.serving import folded
 
 _LFS = b"version https://git-lfs"
 
@@ -30,7 +30,8 @@ def load_trainable(weights: Path, card: Card) -> Network:
     Raises
     ------
     InvalidModel
-        If the weights do not match the card's sha256 or architecture, or are not a plain ``state_dict``.
+        If the weights do not match the card's sha256 or architecture, are not a plain ``state_dict``, or not all
+        numbers.
     """
     check_is_weights(weights)
     found = digest(weights)
@@ -51,6 +52,9 @@ def load_trainable(weights: Path, card: Card) -> Network:
     except (RuntimeError, TypeError, AttributeError, EOFError, LookupError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InvalidModel(f"{weights}: the weights do not fit {card.architecture} with 2 classes: {first}") from error
+    # Not left to the answers: some layers make a number of what is none.
+    if not all(value.isfinite().all() for value in network.body.state_dict().values()):
+        raise InvalidModel(f"{weights}: some weights are not finite numbers; the file or its training is damaged")
     return network
 
 

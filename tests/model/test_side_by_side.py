@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from fracture_watch.errors import InvalidModel
+from fracture_watch.model.inference import folded, packed
 from fracture_watch.model.network import Network
-from fracture_watch.model.serving import folded
 from fracture_watch.model.side_by_side import SideBySide
 
 
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(1)
-    return folded(Network("torchvision:resnet18").eval())
+    return packed(folded(Network("torchvision:resnet18").eval()))
 
 
 def images(count: int) -> torch.Tensor:

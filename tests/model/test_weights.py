@@ -108,6 +108,15 @@ def test_resnets_kin_in_torchvision_are_built(name):
     assert Network(f"torchvision:{name}").head.out_features == 2
 
 
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    path = make_weights(tmp_path / "own.pth")
+    state = torch.load(path, weights_only=True)
+    next(value for name, value in state.items() if name.endswith("conv_dw.weight"))[0, 0, 0, 0] = torch.nan
+    torch.save(state, path)
+    with pytest.raises(InvalidModel, match=r"own\.pth: some weights are not finite numbers"):
+        load_network(path, Card.load(path).model_copy(update={"sha256": digest(path)}))
+
+
 def test_a_torchvision_resnet_loads(tmp_path):
     torch.save(Network("torchvision:resnet18").body.state_dict(), tmp_path / "resnet.pth")
     Card(name="r", version="1", architecture="torchvision:resnet18", sha256=digest(tmp_path / "resnet.pth")).save(

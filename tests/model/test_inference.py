@@ -8,19 +8,30 @@ from torch import nn
 
 from fracture_watch import load_classifier
 from fracture_watch.model.card import Card
+from fracture_watch.model.inference import PackedConv2d, folded, packed
 from fracture_watch.model.network import Network
-from fracture_watch.model.serving import PackedConv2d, folded, packed
 from fracture_watch.model.torchvision_ops import import_timm
 from fracture_watch.model.weights import load_network
-from tests.conftest import make_weights
+from tests.conftest import SHIPPED, make_weights
 
-ONEDNN = pytest.mark.skipif(
-    not hasattr(torch.ops.mkldnn, "_convolution_pointwise"), reason="torch was built without oneDNN"
-)
+ONEDNN = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
 
 
 def images(*shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
+
+
+def trained(architecture):
+    """As if: no layer is without effect. timm begins with blocks whose last normalisation is zero."""
+    torch.manual_seed(0)
+    network = Network(architecture).eval()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.normal_(layer.bias, 0, 0.1)
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 2)
+    return network
 
 
 def kinds(network, kind):
@@ -33,9 +44,8 @@ def test_normalisations_are_folded_into_the_convolutions_before_them(tmp_path):
     plain.body.load_state_dict(torch.load(path, weights_only=True))
     loaded = load_network(path, Card.load(path))
     assert not kinds(loaded, nn.BatchNorm2d)
-    images = torch.rand(2, 3, 224, 224)
     with torch.inference_mode():
-        expected, found = plain.eval()(images), loaded(images)
+        expected, found = plain.eval()(images(2, 3, 224, 224)), loaded(images(2, 3, 224, 224))
     torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.features, expected.features, rtol=1e-4, atol=1e-4)
 
@@ -61,7 +71,7 @@ def test_a_network_that_would_answer_otherwise_is_not_folded():
 
 
 @ONEDNN
-@pytest.mark.parametrize("activation", [nn.Identity(), nn.ReLU(), nn.ReLU6()], ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize("activation", [None, nn.ReLU(), nn.ReLU6()], ids=lambda a: type(a).__name__)
 @pytest.mark.parametrize("groups", [1, 8])
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding", "dilation"),
@@ -74,7 +84,8 @@ def test_a_packed_convolution_is_the_convolution_and_its_activation(
     pack = PackedConv2d(layer, activation)
     for shape in ((1, 8, 14, 14), (3, 8, 15, 22)):
         with torch.inference_mode():
-            expected, found = activation(layer(5 * images(*shape))), pack(5 * images(*shape))
+            expected, found = layer(5 * images(*shape)), pack(5 * images(*shape))
+            expected = activation(expected) if activation else expected
         assert found.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
@@ -93,14 +104,14 @@ def test_padding_as_tensorflow_does_it_is_packed_for_every_size(kernel, stride, 
         with torch.inference_mode():
             expected = nn.functional.relu6(layer(5 * images(2, 4, height, width)))
             found = pack(5 * images(2, 4, height, width))
+        assert found.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @ONEDNN
 @pytest.mark.parametrize("architecture", ["timm:efficientnet_lite0", "timm:resnet18", "torchvision:resnet18"])
 def test_a_packed_network_answers_as_before(architecture):
-    torch.manual_seed(0)
-    network = folded(Network(architecture).eval())
+    network = folded(trained(architecture))
     fast = packed(network)
     assert kinds(fast, PackedConv2d) == kinds(network, nn.Conv2d)
     assert not kinds(fast, nn.Conv2d)
@@ -126,6 +137,7 @@ class AppliesItTwice(nn.Module):
         return self.classifier(self.global_pool(self.activation(features)).flatten(1))
 
 
+@ONEDNN
 def test_a_network_that_would_answer_otherwise_is_not_packed():
     torch.manual_seed(0)
     network = Network("timm:test_efficientnet", AppliesItTwice()).eval()
@@ -144,8 +156,29 @@ def test_what_is_no_plain_convolution_of_known_padding_is_left():
     assert [type(layer) for layer in fast.body.convolution] == [nn.Conv2d, nn.Conv2d, PackedConv2d]
 
 
+class LooksAtItsConvolution(AppliesItTwice):
+    """Asks its convolution for what a packed one does not have."""
+
+    def forward(self, images):
+        return super().forward(images * self.convolution.stride[0])
+
+
 @ONEDNN
-def test_a_classifier_on_a_cpu_is_packed(tmp_path):
-    network = load_classifier(make_weights(tmp_path / "own.pth"), device="cpu").network
+def test_a_network_that_would_not_answer_any_more_is_not_packed():
+    network = Network("timm:test_efficientnet", LooksAtItsConvolution()).eval()
+    assert packed(network) is network
+
+
+def test_where_onednn_is_switched_off_nothing_is_packed(monkeypatch):
+    network = folded(trained("timm:test_efficientnet"))
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    assert packed(network) is network
+
+
+@ONEDNN
+@pytest.mark.parametrize("which", ["own", "shipped"])
+def test_a_classifier_on_a_cpu_is_packed(tmp_path, which):
+    weights = SHIPPED if which == "shipped" else make_weights(tmp_path / "own.pth")
+    network = load_classifier(weights, device="cpu").network
     assert kinds(network, PackedConv2d)
     assert not kinds(network, nn.Conv2d)
