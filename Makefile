@@ -2,11 +2,13 @@
 #
 # TORCH_INDEX=URL   PyTorch's own wheel index for the small CPU build of torch (see README.md)
 # PYTHON=python3.12 another interpreter (3.11 or newer)
+# JOBS=1            so many processes for `make test`; one more than there are cores by default, since tests wait a lot
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 INPUTS := pyproject.toml constraints.txt
 PACKAGES := chromium curl dcmtk dicom3tools libopenjp2-tools orthanc orthanc-dicomweb postgresql
 
@@ -20,7 +22,7 @@ demo: $(VENV)/.run
 	$(BIN)/python -m demo.run
 
 test: packages $(VENV)/.test
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -n $(JOBS) --maxprocesses 8 --dist loadfile $(PYTEST_ARGS)
 
 crash: $(VENV)/.test
 	$(BIN)/pytest tests/crash -m "crash or not crash" $(PYTEST_ARGS)
