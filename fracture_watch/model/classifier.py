@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from fracture_watch.errors import InvalidModel
 from fracture_watch.model.card import Card
@@ -40,8 +41,9 @@ class Classifier:
             torch.backends.cudnn.allow_tf32 = False
         self.network = network.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._batch_size = batch_size
-        self._mean = torch.tensor(card.input.mean, device=self._device).view(3, 1, 1) * 255
-        self._std = torch.tensor(card.input.std, device=self._device).view(3, 1, 1) * 255
+        self._mean = torch.tensor(card.input.mean, device=self._device) * 255
+        self._std = torch.tensor(card.input.std, device=self._device) * 255
+        self._greys = self._standardised(torch.arange(256, device=self._device)[:, None])
         self._turns = Turns()  # one forward pass at a time: torch already uses every core
 
     def predict(self, radiographs: Sequence[Radiograph]) -> list[Prediction]:
@@ -77,12 +79,12 @@ class Classifier:
         -------
         ndarray of float64, shape (n, views)
         """
-        return self._looked(_rgb(frames))[0].reshape(frames.shape[:2])
+        return self._looked(_together([frames]))[0].reshape(frames.shape[:2])
 
     def _predict(self, tensors: Sequence[Pixels], urgent: bool = False) -> list[Prediction]:
         if not tensors:
             return []
-        logits, maps = self._looked(torch.cat([_rgb(t) for t in tensors]), urgent)
+        logits, maps = self._looked(_together(tensors), urgent)
         answers, start = [], 0
         for tensor in tensors:
             frames, views = tensor.shape[:2]
@@ -92,7 +94,10 @@ class Classifier:
         return answers
 
     def _looked(self, images: Tensor, urgent: bool = False) -> tuple[Logits, NDArray[np.float32]]:
-        """Logits of *fractured*, shape (n,), and its activation maps, shape (n, h, w), a batch at a time."""
+        """Logits of *fractured*, shape (n,), and its activation maps, shape (n, h, w), a batch at a time.
+
+        ``images``: as ``_together`` makes them.
+        """
         parts = []
         on_call = self._turns.contested and self._device.type == "cpu"
         for chunk in images.split(min(self._batch_size, _SHORT) if on_call else self._batch_size):
@@ -101,14 +106,20 @@ class Classifier:
         return np.concatenate([logit for logit, _ in parts]), np.concatenate([evidence for _, evidence in parts])
 
     def _forward(self, images: Tensor) -> tuple[Logits, NDArray[np.float32]]:
-        images = images.contiguous(memory_format=torch.channels_last)
         if self._device.type == "cuda":
             images = images.pin_memory().to(self._device, non_blocking=True)
-        answer = self.network((images.float() - self._mean) / self._std)
+        # What is grey has 256 levels: a table of them takes a third of the time.
+        grey = images.ndim == 3
+        ready = functional.embedding(images.int(), self._greys) if grey else self._standardised(images)
+        answer = self.network(ready.permute(0, 3, 1, 2))  # channels last in memory already
         logits = (answer.logits[:, _FRACTURED] - answer.logits[:, _NOT_FRACTURED]).double().cpu().numpy()
         towards = self.network.head.weight[_FRACTURED] - self.network.head.weight[_NOT_FRACTURED]
         evidence = torch.einsum("nchw,c->nhw", answer.features, towards).float().cpu().numpy()
         return logits, evidence
+
+    def _standardised(self, values: Tensor) -> Tensor:
+        """``values``: 0 to 255, shape (..., 1) or (..., 3)."""
+        return (values.float() - self._mean) / self._std
 
     def _answer(self, logits: Logits, maps: NDArray[np.float32]) -> Prediction:
         """``logits``: shape (frames, views); ``maps``: shape (frames, views, h, w)."""
@@ -136,12 +147,17 @@ class Urgent:
         return self.classifier.classify(prepared, urgent=True)
 
 
-def _rgb(tensor: Pixels) -> Tensor:
-    """(frames, views, size, size) or (frames, views, size, size, 3) -> (frames * views, 3, size, size)."""
-    images = torch.from_numpy(tensor).flatten(0, 1)
-    if images.ndim == 3:
-        return images[:, None].expand(-1, 3, -1, -1)
-    return images.permute(0, 3, 1, 2)
+def _together(tensors: Sequence[Pixels]) -> Tensor:
+    """The views of all files, each (frames, views, size, size) or with colours (frames, views, size, size, 3).
+
+    Returns
+    -------
+    Tensor of uint8, shape (n, size, size), or (n, size, size, 3) where any has colours
+    """
+    images = [torch.from_numpy(tensor).flatten(0, 1) for tensor in tensors]
+    if any(each.ndim == 4 for each in images):
+        images = [each if each.ndim == 4 else each[..., None].expand(-1, -1, -1, 3) for each in images]
+    return torch.cat(images)
 
 
 def torch_device(name: str) -> torch.device:

@@ -62,6 +62,15 @@ def test_colour_channels_keep_their_order():
     assert classifier().classify([image])[0].probability == pytest.approx(expected(255), abs=1e-6)
 
 
+def test_a_grey_picture_is_answered_like_its_colour_copy_alone_or_beside_one(weights):
+    model = fracture_watch.load_classifier(weights, device="cpu")
+    grey = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 64), np.uint8)
+    colour = np.repeat(grey[..., np.newaxis], 3, axis=-1)
+    [alone], [copy] = (model.classify([Prepared("0" * 64, tensor, (), (), Facts())]) for tensor in (grey, colour))
+    pair = model.classify([Prepared("0" * 64, tensor, (), (), Facts()) for tensor in (colour, grey)])
+    assert [found.probability for found in (copy, *pair)] == pytest.approx([alone.probability] * 3, abs=1e-6)
+
+
 def test_calibration_applies_to_the_logit():
     calibrated = classifier(calibration=Calibration(slope=2.0, intercept=-1.0))
     logit = np.log(expected(200) / (1 - expected(200)))
