@@ -53,8 +53,10 @@ def load_classifier(
     card = Card.load(weights).in_force(threshold, one_view)
     network = load_network(weights, card)
     if runtime == "torch":
-        on_cpu = torch_device(device).type == "cpu"
-        return Classifier(SideBySide(packed(network)) if on_cpu else network, card, device, batch_size)
+        if torch_device(device).type != "cpu":
+            return Classifier(network, card, device, batch_size)
+        # Two at once, so that a core that is through with its part of one pass goes on with the other.
+        return Classifier(SideBySide(packed(network)), card, device, batch_size, at_once=2)
     if device == "cuda":
         raise InvalidModel("model.runtime openvino runs on the CPU; set model.device to auto or cpu, or take torch")
     from fracture_watch.model.openvino_runtime import OpenVinoNetwork

@@ -32,9 +32,13 @@ class Classifier:
         of precision would make answers vary with the batch.
     batch_size : int
         Most images in one forward pass.
+    at_once : int
+        How many passes the network may be asked for at the same time.
     """
 
-    def __init__(self, network: Network, card: Card, device: str = "auto", batch_size: int = 16) -> None:
+    def __init__(
+        self, network: Network, card: Card, device: str = "auto", batch_size: int = 16, at_once: int = 1
+    ) -> None:
         self.card = card
         self._device = torch_device(device)
         if self._device.type == "cuda":
@@ -44,7 +48,7 @@ class Classifier:
         self._mean = torch.tensor(card.input.mean, device=self._device) * 255
         self._std = torch.tensor(card.input.std, device=self._device) * 255
         self._greys = self._standardised(torch.arange(256, device=self._device)[:, None])
-        self._turns = Turns()  # one forward pass at a time: torch already uses every core
+        self._turns = Turns(at_once)
 
     def predict(self, radiographs: Sequence[Radiograph]) -> list[Prediction]:
         """Classify displayed radiographs, in order.

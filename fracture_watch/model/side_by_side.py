@@ -16,7 +16,7 @@ class SideBySide(Network):
     """Stands in for a ``Network``: the same answers, with a batch divided among the cores.
 
     Threads that share a batch wait for one another after every layer, and the layers of a small network are short.
-    One image goes to the network as it is.
+    Several batches may be asked for at the same time; each part waits for the next core that is free.
 
     Parameters
     ----------
@@ -41,9 +41,6 @@ class SideBySide(Network):
     def forward(self, images: Tensor) -> Answer:
         """``images``: float32, shape (n, 3, size, size), normalised."""
         parts = max(min(self._cores, len(images)), math.ceil(len(images) / _CACHED))
-        if parts == 1:
-            answer: Answer = self._network(images)
-            return answer
         answers = list(self._threads.map(self._answer, images.tensor_split(parts)))
         return Answer(*(torch.cat(part) for part in zip(*answers, strict=True)))
 

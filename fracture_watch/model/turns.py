@@ -9,7 +9,12 @@ PATIENCE = 32  # urgent turns in a row, until what waits behind them gets one: a
 
 
 class Turns:
-    """A lock with two queues. The urgent one goes first; each is served in order of arrival.
+    """A semaphore with two queues. The urgent one goes first; each is served in order of arrival.
+
+    Parameters
+    ----------
+    at_once : int
+        How many may have a turn at the same time.
 
     Attributes
     ----------
@@ -17,10 +22,10 @@ class Turns:
         Whether anybody was ever urgent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: int = 1) -> None:
         self.contested = False
         self._changed = threading.Condition()
-        self._taken = False
+        self._free = at_once
         self._urgent: deque[object] = deque()
         self._patient: deque[object] = deque()
         self._overtaken = 0  # urgent turns since somebody began to wait behind them
@@ -32,15 +37,16 @@ class Turns:
         with self._changed:
             self.contested = self.contested or urgent
             queue.append(ticket)
-            self._changed.wait_for(lambda: not self._taken and self._next() is ticket)
+            self._changed.wait_for(lambda: self._free and self._next() is ticket)
             queue.popleft()
-            self._taken = True
+            self._free -= 1
             self._overtaken = self._overtaken + 1 if urgent and self._patient else 0
+            self._changed.notify_all()  # there may be a turn for the next one, too
         try:
             yield
         finally:
             with self._changed:
-                self._taken = False
+                self._free += 1
                 self._changed.notify_all()
 
     def _next(self) -> object:

@@ -11,8 +11,8 @@ from fracture_watch.model.turns import PATIENCE, Turns
 class Queue:
     """People who come one after the other while somebody holds the turn."""
 
-    def __init__(self):
-        self.turns = Turns()
+    def __init__(self, at_once=1):
+        self.turns = Turns(at_once)
         self.served = []
         self.people = []
 
@@ -44,6 +44,15 @@ def test_whoever_is_urgent_goes_first_and_each_queue_keeps_its_order():
         for name in ("backlog 1", "asked 1", "backlog 2", "asked 2"):
             queue.comes(name, urgent=name.startswith("asked"))
     assert queue.all_served() == ["asked 1", "asked 2", "backlog 1", "backlog 2"]
+
+
+def test_where_two_may_have_a_turn_at_once_the_third_waits_for_one_of_them():
+    queue = Queue(at_once=2)
+    with queue.turns.turn(urgent=False):
+        with queue.turns.turn(urgent=True):
+            queue.comes("third", urgent=True)
+            assert queue.served == []
+        assert queue.all_served() == ["third"]
 
 
 def test_the_backlog_gets_a_turn_however_many_are_urgent():
