@@ -31,6 +31,7 @@ from fracture_watch.model.weights import load_trainable
 
 Run: TypeAlias = Callable[[Tensor], Any]
 BATCHES = 1, 7, 16, 32
+_PATIENCE = 240  # seconds for one runtime: torch.compile may take longer than that to begin
 
 
 def main() -> None:
@@ -61,12 +62,19 @@ def paces(name: str, processes: int, threads: int, options: argparse.Namespace) 
     """Views a second of all processes together, for each batch size; zeros where a runtime does not work here."""
     command = [sys.executable, "-m", "benchmarks.inference", "--child", name, str(threads)]
     command += ["--weights", str(options.weights), "--seconds", str(options.seconds)]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}  # as in serving
     children = [
         subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(processes)
     ]
-    answers = [child.communicate() for child in children]
+    try:
+        answers = [child.communicate(timeout=_PATIENCE) for child in children]
+    except subprocess.TimeoutExpired:
+        for child in children:
+            child.kill()
+            child.wait()
+        print(f"{name}: nothing to show after {_PATIENCE} s", file=sys.stderr)
+        return [0.0] * len(BATCHES)
     if any(child.returncode for child in children):
         print(f"{name}: {answers[0][1].strip().splitlines()[-1]}", file=sys.stderr)
         return [0.0] * len(BATCHES)
@@ -76,7 +84,6 @@ def paces(name: str, processes: int, threads: int, options: argparse.Namespace) 
 
 def measured(name: str, threads: int, weights: Path, seconds: float) -> list[float]:
     """Views a second, for each batch size: the median of all batches in so many seconds."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory(1 << 30)
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore")
