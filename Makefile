@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 INPUTS := pyproject.toml constraints.txt
-PACKAGES := chromium curl dcmtk dicom3tools libopenjp2-tools orthanc orthanc-dicomweb postgresql
+PACKAGES := chromium curl dcmtk dicom3tools libatomic1 libopenjp2-tools orthanc orthanc-dicomweb postgresql
 
 .PHONY: run demo test crash slow check bench format clean
 .DEFAULT_GOAL := run
