@@ -13,6 +13,11 @@ from fracture_watch.model.torchvision_ops import import_timm, import_torchvision
 # of a segmenter such as fcn_resnet50.
 _NAMES = {"timm": re.compile(r"[A-Za-z0-9_.]+"), "torchvision": re.compile(r"(wide_)?(resnet|resnext)\w*")}
 
+_ONLY = (
+    "only networks that end in average pooling and one linear layer are supported (ResNet, EfficientNet and their kin "
+    "in timm, ResNet in torchvision)"
+)
+
 
 class Answer(NamedTuple):
     """Logits, shape (n, classes), and the feature maps that were averaged for them, shape (n, c, h, w)."""
@@ -41,11 +46,9 @@ class Network(nn.Module):
         pool = getattr(self.body, "global_pool", None) or getattr(self.body, "avgpool", None)
         head = getattr(self.body, "classifier", None) or getattr(self.body, "fc", None)
         if not isinstance(pool, nn.Module) or not isinstance(head, nn.Linear):
-            raise InvalidModel(
-                f"{architecture}: only networks that end in average pooling and one linear layer are supported "
-                "(ResNet, EfficientNet and their kin in timm, ResNet in torchvision)"
-            )
+            raise InvalidModel(f"{architecture}: {_ONLY}")
         self.head = head
+        self._architecture = architecture
         pool.register_forward_pre_hook(self._keep_features)
 
     def _keep_features(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -57,6 +60,8 @@ class Network(nn.Module):
         features = self._features.pop(threading.get_ident(), None)
         if features is None:
             raise InvalidModel("the network gave an answer without running its pooling layer")
+        if features.shape[1] != self.head.in_features:  # MobileNetV3: a convolution stands between the two
+            raise InvalidModel(f"{self._architecture}: {_ONLY}")
         return Answer(logits, features)
 
 

@@ -117,6 +117,14 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path):
         load_network(path, Card.load(path).model_copy(update={"sha256": digest(path)}))
 
 
+def test_a_network_with_layers_between_its_features_and_its_head_is_refused_when_it_is_loaded(tmp_path):
+    path, architecture = tmp_path / "mobile.pth", "timm:mobilenetv3_small_050"
+    torch.save(Network(architecture).body.state_dict(), path)
+    card = Card(name="m", version="1", architecture=architecture, sha256=digest(path))
+    with pytest.raises(InvalidModel, match=f"{architecture}: only networks that end in average pooling"):
+        load_network(path, card)
+
+
 def test_a_torchvision_resnet_loads(tmp_path):
     torch.save(Network("torchvision:resnet18").body.state_dict(), tmp_path / "resnet.pth")
     Card(name="r", version="1", architecture="torchvision:resnet18", sha256=digest(tmp_path / "resnet.pth")).save(
