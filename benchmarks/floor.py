@@ -35,7 +35,7 @@ _TABLE = np.arange(65536, dtype=np.uint32).astype(np.uint8)
 
 def floor(path: Path, weights: Path, runtime: str, cores: int, repeats: int = 7) -> dict[str, float]:
     """Milliseconds of every step of one file, and their sum over the cores as ``floor``."""
-    keep_freed_memory(1 << 30)  # as the daemon and its workers do
+    keep_freed_memory()  # as the daemon and its workers do
     content = path.read_bytes()
     pixels = open_image(content, Limits(), Scope()).pixels(0)
     model = load_classifier(weights, device="cpu", runtime="openvino" if runtime == "openvino" else "torch")

@@ -31,7 +31,7 @@ from fracture_watch.model.weights import load_trainable
 
 Run: TypeAlias = Callable[[Tensor], Any]
 BATCHES = 1, 7, 16, 32
-_PATIENCE = 240  # seconds for one runtime: torch.compile may take longer than that to begin
+_PATIENCE = 240  # seconds for one runtime to begin: torch.compile may take longer
 
 
 def main() -> None:
@@ -67,13 +67,14 @@ def paces(name: str, processes: int, threads: int, options: argparse.Namespace) 
         subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(processes)
     ]
+    patience = _PATIENCE + options.seconds * len(BATCHES)
     try:
-        answers = [child.communicate(timeout=_PATIENCE) for child in children]
+        answers = [child.communicate(timeout=patience) for child in children]
     except subprocess.TimeoutExpired:
         for child in children:
             child.kill()
             child.wait()
-        print(f"{name}: nothing to show after {_PATIENCE} s", file=sys.stderr)
+        print(f"{name}: nothing to show after {patience:g} s", file=sys.stderr)
         return [0.0] * len(BATCHES)
     if any(child.returncode for child in children):
         print(f"{name}: {answers[0][1].strip().splitlines()[-1]}", file=sys.stderr)
@@ -84,7 +85,7 @@ def paces(name: str, processes: int, threads: int, options: argparse.Namespace) 
 
 def measured(name: str, threads: int, weights: Path, seconds: float) -> list[float]:
     """Views a second, for each batch size: the median of all batches in so many seconds."""
-    keep_freed_memory(1 << 30)
+    keep_freed_memory()
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore")
     run = RUNTIMES[name](weights, threads)

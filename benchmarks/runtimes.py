@@ -38,7 +38,7 @@ def main() -> None:
     options = parser.parse_args()
     # As in serving.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    keep_freed_memory(1 << 30)
+    keep_freed_memory()
     with options.labels.open(newline="", encoding="utf-8") as file:
         paths = [options.folder / row["image"] for row in csv.DictReader(file) if row["split"] == options.split]
     paths = paths[: options.limit]

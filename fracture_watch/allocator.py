@@ -3,10 +3,11 @@
 import ctypes
 from contextlib import suppress
 
+_PASS = 1 << 30  # bytes: what a forward pass frees, or a step of training
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
-def keep_freed_memory(largest: int) -> None:
+def keep_freed_memory(largest: int = _PASS) -> None:
     """Let glibc keep freed blocks of up to ``largest`` bytes for the next that wants one. Elsewhere nothing happens.
 
     By default it gives back what is large, and gets it anew from the system page by page, each of which has to be

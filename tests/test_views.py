@@ -29,7 +29,7 @@ def frames() -> bytes:
     return dicom(pixels, NumberOfFrames=2)
 
 
-def test_inference_a_tiled_model_is_predicting_with_it(tmp_path, tiled):
+def test_serving_a_tiled_model_is_predicting_with_it(tmp_path, tiled):
     files = {"a.png": png(1), "wide.png": png(2, 60, 90), "narrow.png": png(3, 120, 30), "b.dcm": frames()}
     settings = load_settings(write_config(tmp_path, tiled))
     with assembly.runtime(settings) as running:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 ADHOC = 2  # decoding workers for those who wait: one may be at a large picture
-_KEPT = 1 << 30  # bytes: what a forward pass frees
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ def runtime(settings: Settings, workers: int | None = None) -> Iterator[Runtime]
 
     # Decoding workers and torch share the cores: threads that spin while they wait would slow both many times over.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    keep_freed_memory(_KEPT)
+    keep_freed_memory()
     classifier = load_model(settings)
     # torch is the reference; a result that something else computed says so.
     notes = () if settings.model.runtime == "torch" else (f"runtime {settings.model.runtime}",)

@@ -17,7 +17,7 @@ from fracture_watch.errors import InvalidModel, WrongUse
 from fracture_watch.model.card import Card, Input, brief, card_path, digest
 from fracture_watch.model.network import Network
 from fracture_watch.model.preprocess import Resize
-from fracture_watch.model.weights import check_is_weights
+from fracture_watch.model.weights import check_are_numbers, check_is_weights
 
 State: TypeAlias = dict[str, Tensor]
 
@@ -154,8 +154,7 @@ def fitted(foreign: Foreign, source: Path, architecture: str, told: tuple[str, .
     ]
     if wrong:
         raise InvalidModel(f"{source}: the weights do not fit {architecture}: {_some(wrong)}")
-    if not all(value.isfinite().all() for value in state.values()):
-        raise InvalidModel(f"{source}: some weights are not finite numbers; the file or its training is damaged")
+    check_are_numbers(state, source)
     network.body.load_state_dict(state, strict=True)
     return network
 

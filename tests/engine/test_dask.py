@@ -41,6 +41,14 @@ def cluster(tmp_path_factory) -> Iterator[Cluster]:
     started.stop()
 
 
+@pytest.fixture
+def own_cluster(tmp_path) -> Iterator[Cluster]:
+    """One to be started, and stopped, as the test likes."""
+    mine = Cluster(tmp_path)
+    yield mine
+    mine.stop()
+
+
 def archive(folder: Path, files: int) -> Path:
     """Mostly pictures; some DICOM, some not for the model, some broken."""
     for number in range(files):
@@ -178,57 +186,45 @@ def kept_nothing(path: Path, picture: bytes) -> None:
     raise AssertionError(path)
 
 
-def test_a_file_that_kills_every_worker_fails_alone(tmp_path):
-    cluster = Cluster(tmp_path)
-    try:
-        cluster.start(1, "--nanny", DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")
-        with closing(DaskEngine(cluster.address, frugal, kept_nothing, patience=30)) as engine:
-            assert engine.ahead == 2
-            before, guilty, after = answers(engine, "a", "deadly", "b")
-            assert isinstance(guilty, Failed)
-            assert (guilty.code, "1 Dask workers died" in guilty.detail) == ("decoder_crashed", True)
-            assert [o.detail for o in (before, after) if isinstance(o, Rejected)] == ["a", "b"]
-            [failed, well] = answers(engine, "odd", "c")
-            assert (failed.code, well.code) == ("internal", "not_an_image")
-    finally:
-        cluster.stop()
+def test_a_file_that_kills_every_worker_fails_alone(own_cluster):
+    own_cluster.start(1, "--nanny", DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")
+    with closing(DaskEngine(own_cluster.address, frugal, kept_nothing, patience=30)) as engine:
+        assert engine.ahead == 2
+        before, guilty, after = answers(engine, "a", "deadly", "b")
+        assert isinstance(guilty, Failed)
+        assert (guilty.code, "1 Dask workers died" in guilty.detail) == ("decoder_crashed", True)
+        assert [o.detail for o in (before, after) if isinstance(o, Rejected)] == ["a", "b"]
+        [failed, well] = answers(engine, "odd", "c")
+        assert (failed.code, well.code) == ("internal", "not_an_image")
 
 
-def test_without_workers_or_scheduler_patience_ends(tmp_path):
-    cluster = Cluster(tmp_path)
-    try:
-        cluster.start(1)
-        with closing(DaskEngine(cluster.address, frugal, kept_nothing, patience=3)) as engine:
-            assert [outcome.detail for outcome in answers(engine, "a")] == ["a"]
-            connected = engine._last_worker  # patience counts from when there last was one, not from the start
-            until(lambda: engine.ahead and engine._last_worker > connected, cluster.scheduler)
-            cluster.kill_worker()
-            with pytest.raises(EngineUnavailable, match=r"no workers for 3 s.*run the same command again"):
+def test_without_workers_or_scheduler_patience_ends(own_cluster):
+    own_cluster.start(1)
+    with closing(DaskEngine(own_cluster.address, frugal, kept_nothing, patience=3)) as engine:
+        assert [outcome.detail for outcome in answers(engine, "a")] == ["a"]
+        connected = engine._last_worker  # patience counts from when there last was one, not from the start
+        until(lambda: engine.ahead and engine._last_worker > connected, own_cluster.scheduler)
+        own_cluster.kill_worker()
+        with pytest.raises(EngineUnavailable, match=r"no workers for 3 s.*run the same command again"):
+            answers(engine, "a")
+        with pytest.raises(InvalidSettings, match="no workers for 3 s; start some: dask worker tcp://"):
+            engine.ask(str)
+        own_cluster.stop()
+        for _ in range(2):  # and nobody waits for it a second time
+            with pytest.raises(EngineUnavailable, match="did not come back within 3 s"):
                 answers(engine, "a")
-            with pytest.raises(InvalidSettings, match="no workers for 3 s; start some: dask worker tcp://"):
-                engine.ask(str)
-            cluster.stop()
-            for _ in range(2):  # and nobody waits for it a second time
-                with pytest.raises(EngineUnavailable, match="did not come back within 3 s"):
-                    answers(engine, "a")
-            cluster.start(1)  # another scheduler, which does not know what is to be taken from its workers
-    finally:
-        cluster.stop()
+        own_cluster.start(1)  # another scheduler, which does not know what is to be taken from its workers
 
 
-def test_a_scheduler_that_took_anothers_place_between_batches_gets_the_desk_too(tmp_path):
+def test_a_scheduler_that_took_anothers_place_between_batches_gets_the_desk_too(own_cluster):
     """The client goes over to it by itself, and nothing was in flight by which the loss would show."""
-    cluster = Cluster(tmp_path)
-    try:
-        cluster.start(1)
-        with closing(DaskEngine(cluster.address, frugal, kept_nothing, patience=30)) as engine:
-            assert [outcome.code for outcome in answers(engine, "a")] == ["not_an_image"]
-            cluster.stop()
-            cluster.start(1)
-            until(lambda: engine._client.status == "running", cluster.scheduler)
-            assert [outcome.code for outcome in answers(engine, "b", "c")] == ["not_an_image"] * 2
-    finally:
-        cluster.stop()
+    own_cluster.start(1)
+    with closing(DaskEngine(own_cluster.address, frugal, kept_nothing, patience=30)) as engine:
+        assert [outcome.code for outcome in answers(engine, "a")] == ["not_an_image"]
+        own_cluster.stop()
+        own_cluster.start(1)
+        until(lambda: engine._client.status == "running", own_cluster.scheduler)
+        assert [outcome.code for outcome in answers(engine, "b", "c")] == ["not_an_image"] * 2
 
 
 def test_an_address_where_nobody_is_is_named():

@@ -34,6 +34,13 @@ def trained(architecture):
     return network
 
 
+def check_alike(network, other, size):
+    with torch.inference_mode():
+        expected, found = network(images(3, 3, size, size)), other(images(3, 3, size, size))
+    torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.features, expected.features, rtol=1e-4, atol=1e-4)
+
+
 def kinds(network, kind):
     return sum(isinstance(layer, kind) for layer in network.modules())
 
@@ -44,10 +51,7 @@ def test_normalisations_are_folded_into_the_convolutions_before_them(tmp_path):
     plain.body.load_state_dict(torch.load(path, weights_only=True))
     loaded = load_network(path, Card.load(path))
     assert not kinds(loaded, nn.BatchNorm2d)
-    with torch.inference_mode():
-        expected, found = plain.eval()(images(2, 3, 224, 224)), loaded(images(2, 3, 224, 224))
-    torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found.features, expected.features, rtol=1e-4, atol=1e-4)
+    check_alike(plain.eval(), loaded, 224)
 
 
 class NormalisesFirst(nn.Module):
@@ -116,10 +120,7 @@ def test_a_packed_network_answers_as_before(architecture):
     assert kinds(fast, PackedConv2d) == kinds(network, nn.Conv2d)
     assert not kinds(fast, nn.Conv2d)
     for size in (224, 97):
-        with torch.inference_mode():
-            expected, found = network(images(3, 3, size, size)), fast(images(3, 3, size, size))
-        torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(found.features, expected.features, rtol=1e-4, atol=1e-4)
+        check_alike(network, fast, size)
 
 
 class AppliesItTwice(nn.Module):

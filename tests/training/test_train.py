@@ -78,7 +78,7 @@ def test_training_learns_and_writes_weights_that_serve(labelled, trained):
     assert not output.with_suffix(".checkpoint").exists()
 
 
-def test_inference_scores_exactly_as_training_measured(labelled, trained):
+def test_serving_scores_exactly_as_training_measured(labelled, trained):
     output, card = trained
     model = fracture_watch.load_classifier(output, device="cpu")
     examples = [e for e in read_labels(labelled / "labels.csv", labelled) if e.split == "val"]
