@@ -1,6 +1,7 @@
 """Random looks of training pictures that imitate how real radiographs differ.
 
-Everything is computed on the device of its random numbers, where the pictures must be.
+Random numbers and what they decide come from the CPU, so that a GPU that works on pictures is never waited for; only
+the noise is drawn where the pictures are.
 """
 
 import math
@@ -99,7 +100,8 @@ def _drawn(pictures: Tensor, places: Tensor, size: int) -> Tensor:
     for chosen, shrink in ((small, True), (~small, False)):
         if chosen.any():
             source = functional.interpolate(pictures[chosen], size, mode="area") if shrink else pictures[chosen]
-            grid = functional.affine_grid(places[chosen], [len(source), 1, size, size], align_corners=False)
+            where = places[chosen].to(pictures.device)
+            grid = functional.affine_grid(where, [len(source), 1, size, size], align_corners=False)
             views[chosen] = functional.grid_sample(source, grid, padding_mode="zeros", align_corners=False)
     return views
 
@@ -111,7 +113,7 @@ def _widths(places: Tensor) -> Tensor:
 
 
 def _rand(shape: int | tuple[int, int], random: torch.Generator) -> Tensor:
-    return torch.rand(shape, generator=random, device=random.device)
+    return torch.rand(shape, generator=random)
 
 
 def _uniform(count: int, low: float, high: float, random: torch.Generator) -> Tensor:
@@ -126,11 +128,13 @@ def _collimated(pictures: Tensor, random: torch.Generator) -> Tensor:
     offset = _uniform(count, -0.1, 0.1, random)
     line = torch.linspace(-1, 1, size, device=pictures.device)
     y, x = torch.meshgrid(line, line, indexing="ij")
-    cos, sin = (f(angle).view(-1, 1, 1) for f in (torch.cos, torch.sin))
+    left_out = _rand(count, random) >= 1 / 7
+    cos, sin, right, up, offset, left_out = (
+        part.view(-1, 1, 1).to(pictures.device) for part in (angle.cos(), angle.sin(), right, up, offset, left_out)
+    )
     across, along = x * cos + y * sin, y * cos - x * sin
-    inside = ((across - offset.view(-1, 1, 1)).abs() < right.view(-1, 1, 1)) & (along.abs() < up.view(-1, 1, 1))
-    chosen = (_rand(count, random) < 1 / 7).view(-1, 1, 1)
-    return pictures * (inside | ~chosen)[:, None]
+    inside = ((across - offset).abs() < right) & (along.abs() < up)
+    return pictures * (inside | left_out)[:, None]
 
 
 def _marked(pictures: Tensor, random: torch.Generator) -> Tensor:
@@ -164,14 +168,16 @@ def _exposed(pictures: Tensor, random: torch.Generator) -> Tensor:
     count = len(pictures)
 
     def each(low: float, high: float) -> Tensor:
-        return _uniform(count, low, high, random).view(-1, 1, 1, 1)
+        return _uniform(count, low, high, random).view(-1, 1, 1, 1).to(pictures.device)
 
     pictures = pictures.clamp(0, 1) ** torch.exp(each(-0.35, 0.35))
     pictures = (pictures - 0.5) * each(0.8, 1.25) + 0.5 + each(-0.1, 0.1)
     pictures = torch.where(each(0, 1) < 0.1, 1 - pictures, pictures)
     soft = functional.avg_pool2d(pictures, 3, stride=1, padding=1)
     pictures = torch.where(each(0, 1) < 0.2, soft, pictures)
-    noise = torch.randn(pictures.shape, generator=random, device=random.device) * each(0, 0.03)
+    seed = int(torch.randint(2**62, (), generator=random))
+    own = torch.Generator(pictures.device).manual_seed(seed)
+    noise = torch.randn(pictures.shape, generator=own, device=pictures.device) * each(0, 0.03)
     return (pictures + noise).clamp(0, 1)
 
 

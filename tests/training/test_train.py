@@ -134,9 +134,9 @@ def test_weights_that_are_there_serve_until_the_new_ones_have_a_card(labelled, t
     for path in (output, card_path(output)):
         shutil.copy(path, tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        run(labelled, tmp_path / output.name, replace(RECIPE, epochs=1), track=pulled_plug)
+        run(labelled, tmp_path / output.name, replace(RECIPE, epochs=4), track=pulled_plug)
     assert fracture_watch.load_classifier(tmp_path / output.name, device="cpu").card == card
-    again = run(labelled, tmp_path / output.name, replace(RECIPE, epochs=1))
+    again = run(labelled, tmp_path / output.name, replace(RECIPE, epochs=4))
     assert fracture_watch.load_classifier(tmp_path / output.name, device="cpu").card == again != card
     assert sorted(path.name for path in tmp_path.iterdir()) == ["squares.pth", "squares.yaml"]
 

@@ -9,7 +9,7 @@ from fracture_watch.errors import WrongUse
 from fracture_watch.model.preprocess import Preprocessor
 from fracture_watch.training.augment import augmented, cells_on_boxes, geometry
 from fracture_watch.training.crops import Sampler
-from fracture_watch.training.data import Pictures, load_pictures, read_labels, with_boxes
+from fracture_watch.training.data import Pictures, Reader, read_labels, with_boxes
 
 AREAS = np.array([[0, 0, 1, 1], [0.1, 0, 0.9, 1], [0, 0, 1, 1], [0.1, 0, 0.9, 1]])
 BOX = np.array([[0.6, 0.2, 0.7, 0.3]])
@@ -18,7 +18,7 @@ NONE = np.zeros((0, 4))
 
 def sampler(crop_share: float) -> Sampler:
     """Two fractured pictures, the first of them with a box, and two that are not fractured."""
-    pictures = Pictures(np.zeros((4, 8, 8), np.uint8), AREAS, [BOX, NONE, NONE, NONE])
+    pictures = Pictures([np.zeros((8, 8), np.uint8)] * 4, AREAS, [BOX, NONE, NONE, NONE])
     return Sampler(pictures, np.array([True, True, False, False]), 0.35, crop_share, 0.5)
 
 
@@ -105,12 +105,23 @@ def one(tmp_path):
 def test_boxes_lie_on_the_canvas_as_on_the_picture(one):
     (one / "boxes.csv").write_text("image,x_min,y_min,x_max,y_max\na.png,0.5,0,1,1\nother.png,0,0,1,1\n")
     examples = with_boxes(read_labels(one / "labels.csv", one), one / "boxes.csv", one)
-    pictures = load_pictures(examples, Preprocessor(64))
+    pictures = Reader(Preprocessor(64), lambda items, _: items)(examples)
     assert pictures.areas.tolist() == [[0, 0.25, 1, 0.75]]
     [[box]] = pictures.boxes
     left, top, right, bottom = (box * 64).astype(int)
-    assert (pictures.pixels[0, top:bottom, left + 1 : right] > 250).all()
+    assert (pictures.pixels[0][top:bottom, left + 1 : right] > 250).all()
     assert (left, top, right, bottom) == (32, 16, 64, 48)
+
+
+def test_a_picture_is_read_once_however_many_networks_learn_from_it(one):
+    examples, reports = read_labels(one / "labels.csv", one), []
+    read = Reader(Preprocessor(64), lambda items, told: reports.append(told) or items)
+    first = read(examples)
+    (one / "a.png").unlink()
+    again = read(examples * 2)
+    assert [pixels is first.pixels[0] for pixels in again.pixels] == [True, True]
+    assert again.areas.tolist() == first.areas.tolist() * 2
+    assert reports == ["reading pictures"]
 
 
 @pytest.mark.parametrize(
