@@ -33,7 +33,7 @@ def evaluate(
         str | None, typer.Option(help="Write this operating point into the card: 0.31, or 'sensitivity>=0.90'.")
     ] = None,
     because: Annotated[str | None, typer.Option(help="Why that threshold; the card keeps it.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap that gives the intervals.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the bootstrap that gives the intervals.")] = 20,
     config: Config = DEFAULT_CONFIG,
     as_json: Json = False,
 ) -> None:

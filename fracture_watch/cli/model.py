@@ -123,7 +123,7 @@ def train(  # noqa: PLR0913, PLR0917  one parameter an option
         str, typer.Option(help="timm:NAME or torchvision:NAME; ImageNet weights are there for lite0, lite1 and lite2.")
     ] = "timm:tf_efficientnet_lite0",
     epochs: Annotated[int, typer.Option(min=1)] = 30,
-    seed: Annotated[int, typer.Option()] = 20,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 20,
 ) -> None:
     """Fine-tune an ImageNet backbone, or weights with a card, on labelled radiographs.
 

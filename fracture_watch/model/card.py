@@ -121,17 +121,28 @@ class Card(_Part):
             )
         try:
             return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
+        except OSError as error:
+            raise InvalidModel(f"{path}: the model card cannot be read: {error.strerror}") from error
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, no valid card, or a date of YAML's own
             raise InvalidModel(f"{path}: the model card is not valid: {brief(error)}") from error
 
     def save(self, weights: Path) -> None:
-        """Write the card beside ``weights``."""
+        """Write the card beside ``weights``.
+
+        Raises
+        ------
+        WrongUse
+            If it cannot be written there.
+        """
         values = self.model_dump(mode="json") | {"classes": self.classes}
         # default_flow_style=None puts the innermost lists and mappings on one line each.
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
         temporary = card_path(weights).with_suffix(".yaml.part")  # a card in use is whole at every moment
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(card_path(weights))
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(card_path(weights))
+        except OSError as error:
+            raise WrongUse(f"{card_path(weights)}: the model card cannot be written: {error.strerror}") from error
 
     @property
     def preprocessor(self) -> Preprocessor:

@@ -25,6 +25,7 @@ _CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "wei
 _PREFIXES = ("module.", "model.", "net.", "network.", "backbone.", "encoder.", "_orig_mod.")
 _CLASSES = ("fractured", "not fractured")
 _UNPICKLE_SECONDS = 600
+_DEEPEST = 8  # containers within one another
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,20 +119,22 @@ def read_foreign(source: Path, trust_pickle: bool) -> Foreign:
             f"{source}: holds more than tensors, so reading it would run code from the file. Save "
             "model.state_dict() where it was made, or, if you trust whoever made it, add --trust-pickle"
         ) from error
-    except (RuntimeError, EOFError, LookupError, ValueError, OSError) as error:
+    except Exception as error:  # a damaged file can trip torch's readers anywhere
         raise InvalidModel(f"{source}: is not a file of PyTorch weights: {_first_line(error)}") from error
 
 
 def plain(content: Any, name: str) -> Foreign:
     """Find the ``state_dict`` in what a file held: a dictionary, a checkpoint around one, or a whole model."""
     classes = _own_classes(content) if isinstance(content, Mapping) else None
+    depth = 0
     while not isinstance(content, nn.Module):
         if not isinstance(content, Mapping):
             raise InvalidModel(f"{name}: holds no state_dict but a {type(content).__name__}")
         if content and all(isinstance(value, Tensor) for value in content.values()):
             return Foreign(dict(content), classes)
         inner = next((key for key in _CONTAINERS if isinstance(content.get(key), Mapping | nn.Module)), None)
-        if inner is None:
+        depth += 1
+        if inner is None or depth > _DEEPEST:  # one may hold itself
             raise InvalidModel(f"{name}: no state_dict is found under its keys {_some(map(str, content))}")
         content = content[inner]
     return Foreign(dict(content.state_dict()), classes)
@@ -144,8 +147,13 @@ def fitted(foreign: Foreign, source: Path, architecture: str, told: tuple[str, .
     expected = network.body.state_dict()
     state = _renamed(foreign.state, expected, head, source)
     _check_names(state, expected, f"{source}: the weights do not fit {architecture}")
-    fractured = _fractured_output(len(state[f"{head}.weight"]), foreign.classes, told, source)
-    for name in (f"{head}.weight", f"{head}.bias"):
+    names = (f"{head}.weight", f"{head}.bias")
+    if flat := [name for name in names if state[name].ndim != expected[name].ndim]:
+        raise InvalidModel(
+            f"{source}: the weights do not fit {architecture}: {flat[0]} is {tuple(state[flat[0]].shape)}"
+        )
+    fractured = _fractured_output(len(state[names[0]]), foreign.classes, told, source)
+    for name in names:
         state[name] = _two_outputs(state[name], fractured)
     wrong = [
         f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"

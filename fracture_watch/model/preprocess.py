@@ -13,7 +13,7 @@ from fracture_watch.records import Pixels
 
 Resize = Literal["stretch", "letterbox"]
 Box = tuple[int, int, int, int]  # left, top, width, height
-_SHRUNK = 896  # pixels that the long side has at least after whole blocks were averaged: twice what is made of it
+_SHRUNK = 896  # pixels that the long side has at least after whole blocks were averaged: enough for previews
 _GAP = 2.0
 
 
@@ -23,11 +23,13 @@ class Picture:
     Parameters
     ----------
     pixels : ndarray of uint8, shape (rows, columns) or (rows, columns, 3)
+    side : int
+        Long side of the largest picture that is made of it, in pixels; blocks leave twice as many.
     """
 
-    def __init__(self, pixels: Pixels) -> None:
+    def __init__(self, pixels: Pixels, side: int) -> None:
         self.rows, self.columns = pixels.shape[:2]
-        factor = max(1, max(self.rows, self.columns) // _SHRUNK)
+        factor = max(1, max(self.rows, self.columns) // max(_SHRUNK, 2 * side))
         image = Image.fromarray(pixels)
         self._image = image.reduce(factor) if factor > 1 else image
         self._box = 0, 0, self.columns / factor, self.rows / factor  # the last blocks may be cut
@@ -66,6 +68,11 @@ class Preprocessor:
     tiles: tuple[int, int] | None = None
     long_side: int = 448
 
+    @property
+    def largest(self) -> int:
+        """Long side of the largest picture that views are made of, in pixels."""
+        return self.size if self.tiles is None else max(self.size, self.long_side)
+
     def boxes(self, rows: int, columns: int) -> list[Box]:
         """Where the picture lies in each view: (left, top, width, height) in pixels; over a tile's edges."""
         whole = self._whole(rows, columns)
@@ -79,7 +86,7 @@ class Preprocessor:
 
     def __call__(self, pixels: Pixels) -> Pixels:
         """The views of one frame, uint8, shape (rows, columns) or (rows, columns, 3)."""
-        return self.views(Picture(pixels))
+        return self.views(Picture(pixels, self.largest))
 
     def views(self, picture: Picture) -> Pixels:
         """The views of one frame.
@@ -125,7 +132,7 @@ class Small:
 
     def __call__(self, pixels: Pixels) -> tuple[Pixels, Pixels]:
         """Views and preview of a frame, uint8."""
-        picture = Picture(pixels)
+        picture = Picture(pixels, self.preprocessor.largest)
         return self.preprocessor.views(picture), picture.thumbnail()
 
 

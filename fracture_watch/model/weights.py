@@ -76,10 +76,13 @@ def check_is_weights(path: Path) -> None:
     Raises
     ------
     InvalidModel
-        If it is neither.
+        If it is neither, or cannot be read.
     """
-    with path.open("rb") as file:
-        start = file.read(len(_LFS))
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_LFS))
+    except OSError as error:
+        raise InvalidModel(f"{path}: the model weights cannot be read: {error.strerror}") from error
     if start == _LFS:
         raise InvalidModel(f"{path}: is a pointer of Git LFS, not the weights themselves; run `git lfs pull`")
     if not start.startswith((b"PK", b"\x80")):

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fracture_watch.imaging import read
 from fracture_watch.model.classifier import Classifier
 from fracture_watch.model.pooling import Logits, Pool, pooled
-from fracture_watch.training.data import Example, Track
+from fracture_watch.training.data import Example, Track, displayed
 from fracture_watch.training.pointing import pointing_game
 
 
@@ -48,5 +47,5 @@ def ask(classifier: Classifier, examples: Sequence[Example], track: Track) -> An
 def view_logits(classifier: Classifier, examples: Sequence[Example], track: Track) -> list[Logits]:
     """Logits of *fractured* for every view of every example: each of shape (1, views)."""
     preprocessor = classifier.card.preprocessor
-    pictures = (preprocessor(read(example.path).pixels)[np.newaxis] for example in track(examples, "measuring"))
+    pictures = (preprocessor(displayed(example).pixels)[np.newaxis] for example in track(examples, "measuring"))
     return [classifier.view_logits(picture) for picture in pictures]

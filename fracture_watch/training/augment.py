@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional
 
-from fracture_watch.model.card import IMAGENET_MEAN, IMAGENET_STD
+from fracture_watch.model.card import Channels
 
 _MARKS = ("L", "R", "AP", "PA", "LAT", "OBL", "L 12", "R AP", "2017", "SUP")
 
@@ -181,7 +181,7 @@ def _exposed(pictures: Tensor, random: torch.Generator) -> Tensor:
     return (pictures + noise).clamp(0, 1)
 
 
-def normalised(images: Tensor) -> Tensor:
-    """RGB in [0, 1] -> what the network takes."""
-    mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+def normalised(images: Tensor, mean: Channels, std: Channels) -> Tensor:
+    """RGB in [0, 1] -> what the network takes, by the statistics of its card."""
+    middle, spread = (images.new_tensor(values).view(3, 1, 1) for values in (mean, std))
+    return ((images - middle) / spread).contiguous(memory_format=torch.channels_last)

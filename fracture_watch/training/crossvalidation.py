@@ -65,9 +65,12 @@ def cross_validate(examples: Sequence[Example], folds: int, recipe: Recipe, chec
                 f"--folds {folds}: only {len(groups)} groups have pictures that are "
                 f"{'fractured' if label else 'not fractured'}; every fold needs one. Use fewer folds"
             )
-    parts = StratifiedGroupKFold(folds, shuffle=True, random_state=recipe.seed).split(
+    split = StratifiedGroupKFold(folds, shuffle=True, random_state=recipe.seed).split(
         fractured, fractured, [e.group for e in examples]
     )
+    parts = list(split)
+    if any(len(set(fractured[others])) < 2 for others, _ in parts):  # where one group has most of a class
+        raise WrongUse(f"--folds {folds}: a network would learn from one class alone; use more folds or smaller groups")
     found: dict[Path, Any] = defaultdict(dict)
     for number, (others, these) in enumerate(parts, start=1):
         kept = checkpoint.with_suffix(f".fold-{number}.json")

@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fracture_watch.errors import WrongUse
+from fracture_watch.errors import FractureWatchError, WrongUse
 from fracture_watch.imaging import read
 from fracture_watch.model.preprocess import Preprocessor
-from fracture_watch.records import Pixels
+from fracture_watch.records import Pixels, Radiograph
 
 FRACTURED = 0
 _REQUIRED = ("image", "label", "split", "group")
@@ -120,12 +120,35 @@ def with_boxes(examples: Sequence[Example], boxes: Path, data: Path) -> list[Exa
     Raises
     ------
     WrongUse
-        If the file cannot be read, or an edge is missing or is no fraction.
+        If the file cannot be read, an edge is missing or is no fraction, or the boxes are of no fractured picture among
+        the examples, or of one that is not fractured.
     """
     found: dict[Path, list[Box]] = defaultdict(list)
     for line, row in enumerate(_rows(boxes, "boxes"), start=2):
-        found[data / row.get("image", "")].append(_box(row, line, boxes))
-    return [replace(example, boxes=tuple(found[example.path])) for example in examples]
+        image, box = _box(row, line, boxes)
+        found[data / image].append(box)
+    boxed = [replace(example, boxes=tuple(found[example.path])) for example in examples]
+    if wrong := next((example.path.name for example in boxed if example.boxes and not example.fractured), None):
+        raise WrongUse(
+            f"{boxes}: has a box of {wrong}, which the labels call not fractured (1); find out which is right"
+        )
+    if not any(example.boxes for example in boxed):
+        raise WrongUse(f"{boxes}: has no box of a labelled picture; its column image must name them as the labels do")
+    return boxed
+
+
+def displayed(example: Example) -> Radiograph:
+    """The example's picture as a viewer would show it.
+
+    Raises
+    ------
+    WrongUse
+        If it cannot be read; names it.
+    """
+    try:
+        return read(example.path)
+    except FractureWatchError as error:
+        raise WrongUse(f"{example.path}: {error.detail}") from error
 
 
 def fingerprint(recipe: Mapping[str, Any], *parts: Sequence[Example]) -> str:
@@ -134,14 +157,15 @@ def fingerprint(recipe: Mapping[str, Any], *parts: Sequence[Example]) -> str:
     return hashlib.sha256(json.dumps([recipe, told], sort_keys=True).encode()).hexdigest()
 
 
-def _box(row: dict[str, str], line: int, boxes: Path) -> Box:
+def _box(row: dict[str, str], line: int, boxes: Path) -> tuple[str, Box]:
+    """The picture's name, and where its fracture is."""
     try:
-        left, top, right, bottom = (float(row[edge]) for edge in _EDGES)
+        image, (left, top, right, bottom) = row["image"], (float(row[edge]) for edge in _EDGES)
     except (KeyError, TypeError, ValueError) as error:
         raise WrongUse(f"{boxes}, line {line}: needs the columns image and, as numbers, {', '.join(_EDGES)}") from error
     if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
         raise WrongUse(f"{boxes}, line {line}: the edges must be fractions of width and height, min below max")
-    return left, top, right, bottom
+    return image, (left, top, right, bottom)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,9 +203,9 @@ class Reader:
 
     def __call__(self, examples: Sequence[Example]) -> Pictures:
         """The pictures of examples, in order."""
-        unread = [example.path for example in examples if example.path not in self._read]
-        for path in self._track(unread, "reading pictures") if unread else ():
-            self._read[path] = self._placed(path)
+        unread = [example for example in examples if example.path not in self._read]
+        for example in self._track(unread, "reading pictures") if unread else ():
+            self._read[example.path] = self._placed(example)
         boxes = []
         for example in examples:
             left, top, right, bottom = self._read[example.path][1]
@@ -191,8 +215,8 @@ class Reader:
         pixels, areas = zip(*(self._read[example.path] for example in examples), strict=True)
         return Pictures(pixels, np.array(areas), boxes)
 
-    def _placed(self, path: Path) -> tuple[Pixels, Box]:
-        shown = read(path).pixels
+    def _placed(self, example: Example) -> tuple[Pixels, Box]:
+        shown = displayed(example).pixels
         left, top, width, height = (edge / self._canvas.size for edge in self._canvas.boxes(*shown.shape[:2])[0])
         return grey(self._canvas(shown)[0]), (left, top, left + width, top + height)
 

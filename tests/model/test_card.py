@@ -60,6 +60,19 @@ def test_a_wrong_card_says_which_field(own, changes, said):
     assert said in caught.value.detail
 
 
+def test_a_card_with_a_day_that_no_calendar_has_is_refused(own):
+    with card_path(own).open("a") as file:
+        file.write("limits: [2025-02-30]\n")
+    with pytest.raises(InvalidModel, match="day is out of range for month"):
+        Card.load(own)
+
+
+def test_a_card_that_cannot_be_written_says_so(own):
+    card_path(own).with_suffix(".yaml.part").mkdir()
+    with pytest.raises(WrongUse, match="the model card cannot be written: Is a directory"):
+        Card.load(own).save(own)
+
+
 @pytest.mark.parametrize("threshold", [2.0, 0.0, 1.0, -0.1, float("nan")])
 def test_a_threshold_that_is_no_probability_is_refused(own, threshold):
     with pytest.raises(WrongUse, match="is no probability between 0 and 1"):

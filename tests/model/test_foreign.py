@@ -141,6 +141,7 @@ BROKEN = {
         lambda s: s | {"conv_stem.weight": torch.zeros(24, 1, 3, 3)},
         r"conv_stem.weight is \(24, 1, 3, 3\)",
     ),
+    "a head of one number": (lambda s: s | {"classifier.weight": torch.tensor(1.0)}, r"classifier.weight is \(\)"),
     "one tensor": (lambda _: torch.zeros(3), "holds no state_dict but a Tensor"),
     "something else": (lambda _: {"loss": 0.3, "epoch": 1}, "no state_dict is found under its keys loss, epoch"),
     "not a number": (lambda s: s | {"classifier.bias": torch.tensor([0.0, float("nan")])}, "not finite numbers"),
@@ -161,6 +162,22 @@ def test_a_file_that_is_no_weights_is_refused(tmp_path):
     for trust in (False, True):
         with pytest.raises(InvalidModel, match=r"old\.pth"):
             import_weights(tmp_path / "old.pth", tmp_path / "new.pth", ARCHITECTURE, ORDER, "stretch", "1", trust)
+
+
+def test_a_damaged_file_of_the_old_kind_is_refused(tmp_path, state):
+    torch.save(state, tmp_path / "whole.pth", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "whole.pth").read_bytes()
+    for share in (0.001, 0.01, 0.1, 0.5, 0.9999):
+        (tmp_path / "old.pth").write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(InvalidModel, match="is not a file of PyTorch weights"):
+            import_weights(tmp_path / "old.pth", tmp_path / "new.pth", ARCHITECTURE, ORDER, "stretch", "1")
+
+
+def test_a_checkpoint_that_holds_itself_is_refused(tmp_path):
+    circle: dict[str, object] = {"epoch": 3}
+    circle["model"] = circle
+    with pytest.raises(InvalidModel, match="no state_dict is found under its keys epoch, model"):
+        bring(tmp_path, circle)
 
 
 TEXTS = {

@@ -72,8 +72,16 @@ def test_tiles_of_a_colour_picture_are_in_colour():
 
 
 def test_a_preview_is_never_enlarged_and_never_over_its_side():
-    assert Picture(np.zeros((100, 50), np.uint8)).thumbnail().shape == (100, 50)
-    assert Picture(np.zeros((2000, 1000), np.uint8)).thumbnail().shape == (512, 256)
+    assert Picture(np.zeros((100, 50), np.uint8), 224).thumbnail().shape == (100, 50)
+    assert Picture(np.zeros((2000, 1000), np.uint8), 224).thumbnail().shape == (512, 256)
+
+
+@pytest.mark.parametrize("preprocessor", [Preprocessor(1024), Preprocessor(tiles=(4, 4), long_side=1024)])
+def test_a_card_that_asks_for_large_pictures_gets_their_detail(preprocessor):
+    """Stripes of two pixels, which averaged blocks of two would leave grey where they lie across them."""
+    stripes = np.zeros((1900, 1900), np.uint8)
+    stripes[:, 1::4] = stripes[:, 2::4] = 255
+    assert preprocessor(stripes)[-1][50:150, 50:150].std() > 30
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(454, 373), (2999, 2501), (900, 4100)])

@@ -155,6 +155,7 @@ def test_a_chosen_threshold_says_how_it_was_chosen():
     [
         "1.5",
         "0",
+        "0.99999999999999999999",
         "-0.2",
         "nan",
         "sensitivity",

@@ -11,6 +11,10 @@ from fracture_watch.training.stopping import EarlyStopping
 CANVAS = Preprocessor(32)
 
 
+def rgb(images):
+    return images
+
+
 class Brightness(torch.nn.Module):
     """Says *fractured* the louder, the brighter a picture is; ``slope`` may turn that round."""
 
@@ -41,7 +45,7 @@ def tune(tmp_path):
 
 
 def test_the_best_epoch_is_kept_and_patience_ends(tune):
-    stopping = EarlyStopping(tune, CANVAS, patience=2)
+    stopping = EarlyStopping(tune, CANVAS, rgb, patience=2)
     assert "AUROC on tune 0.250 (best 0.250, epoch 1)" in stopping.look(network(-1))
     assert "AUROC on tune 0.750 (best 0.750, epoch 2)" in stopping.look(network(3))
     stopping.look(network(-2))
@@ -52,7 +56,7 @@ def test_the_best_epoch_is_kept_and_patience_ends(tune):
 
 
 def test_it_goes_on_from_a_checkpoint(tune):
-    first, second = (EarlyStopping(tune, CANVAS, patience=1) for _ in range(2))
+    first, second = (EarlyStopping(tune, CANVAS, rgb, patience=1) for _ in range(2))
     first.look(network(2))
     first.look(network(-1))
     second.load_state_dict(first.state_dict())
@@ -62,12 +66,12 @@ def test_it_goes_on_from_a_checkpoint(tune):
 
 def test_measuring_leaves_the_network_in_training(tune):
     fitted = network(1).train()
-    EarlyStopping(tune, CANVAS, patience=1).look(fitted)
+    EarlyStopping(tune, CANVAS, rgb, patience=1).look(fitted)
     assert fitted.training
 
 
 def test_without_examples_every_epoch_counts():
-    stopping = EarlyStopping([], CANVAS, patience=1)
+    stopping = EarlyStopping([], CANVAS, rgb, patience=1)
     assert [stopping.look(network(n)) for n in range(3)] == ["", "", ""]
     assert not stopping.over
     assert stopping.best(network(7)).body.slope == 7

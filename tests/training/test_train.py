@@ -153,6 +153,22 @@ def test_training_goes_on_from_weights_with_a_card(labelled, trained, tmp_path):
     assert card.metrics["val"]["all"]["auroc"]["value"] > 0.9
 
 
+def test_training_goes_on_with_the_input_that_the_card_states(labelled, trained, tmp_path):
+    shutil.copy(trained[0], tmp_path / "half.pth")
+    half = (0.5, 0.5, 0.5)
+    told = trained[1].input.model_copy(update={"mean": half, "std": half})
+    trained[1].model_copy(update={"input": told}).save(tmp_path / "half.pth")
+    card = run(labelled, tmp_path / "more.pth", replace(RECIPE, epochs=3), initial=tmp_path / "half.pth")
+    assert (card.input.mean, card.input.std) == (half, half)
+    assert tuple(card.training["recipe"]["mean"]) == half
+
+
+@pytest.mark.parametrize("boxes", [True, False])
+def test_a_size_that_is_no_multiple_of_the_networks_stride_is_learned_too(labelled, tmp_path, boxes):
+    card = run(labelled, tmp_path / "x.pth", replace(RECIPE, size=80, epochs=4), boxes=boxes)
+    assert card.input.size == 80
+
+
 def test_a_network_without_known_weights_starts_from_random_numbers_and_says_so(labelled, tmp_path):
     said = []
     recipe = Recipe(architecture="torchvision:resnet18", size=64, long_side=96, epochs=1, batch_size=12)
@@ -239,6 +255,28 @@ class TestCrossValidation:
         cut = cut_large_groups(examples[::-1], 3)
         assert Counter(e.group for e in cut) == {"a/0": 50, "a/1": 50, "a/2": 20, "b": 40}
         assert {e.path.name for e in cut if e.group == "a/2"} == {f"a{number}.png" for number in range(100, 120)}
+
+    def test_folds_of_which_one_would_learn_from_one_class_are_refused(self, tmp_path):
+        sizes = [(0, 2), (0, 11), (0, 2), (0, 4), (0, 1), (1, 12), (18, 0)]  # fractured and not, by group
+        examples = [
+            Example(tmp_path / f"{group}-{label}-{number}.png", label, "train", str(group), frozenset())
+            for group, both in enumerate(sizes)
+            for label, size in enumerate(both)
+            for number in range(size)
+        ]
+
+        def fold(learned, asked, _):
+            assert {e.fractured for e in learned} == {True, False}
+            return Answers([np.zeros((1, 2)) for e in asked], [None] * len(asked))
+
+        refused = 0
+        for seed in range(20):
+            try:
+                cross_validate(examples, 2, Recipe(seed=seed), tmp_path / f"{seed}.checkpoint", fold)
+            except WrongUse as error:
+                assert "learn from one class alone" in error.detail
+                refused += 1
+        assert refused
 
     def test_too_few_groups_are_refused(self, labelled, tmp_path):
         with pytest.raises(WrongUse, match="only 12 groups"):
@@ -349,6 +387,24 @@ def test_a_model_without_a_version_is_refused_before_anything_is_fitted(labelled
         train(
             Sources(labelled / "labels.csv", labelled), tmp_path / "x.pth", RECIPE, version="", track=nothing, say=print
         )
+
+
+def test_a_folder_that_is_not_there_is_said_before_anything_is_fitted(labelled, tmp_path):
+    with pytest.raises(WrongUse, match="nowhere is no folder that can be written to"):
+        run(labelled, tmp_path / "nowhere" / "x.pth", track=nothing)
+
+
+@pytest.mark.parametrize("folds", [None, 3])
+def test_a_picture_that_cannot_be_read_is_named_before_anything_is_fitted(labelled, tmp_path, folds):
+    shutil.copytree(labelled, tmp_path / "pictures")
+    broken = tmp_path / "pictures" / "30.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+
+    def only_reading(items, description):
+        return items if description == "reading pictures" else nothing(items, description)
+
+    with pytest.raises(WrongUse, match=r"30\.png: "):
+        run(tmp_path / "pictures", tmp_path / "x.pth", track=only_reading, folds=folds)
 
 
 @pytest.mark.parametrize(

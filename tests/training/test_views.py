@@ -128,6 +128,7 @@ def test_a_picture_is_read_once_however_many_networks_learn_from_it(one):
     ("text", "said"),
     [
         ("image,x_min,y_min,x_max\na.png,0,0,1\n", "needs the columns image and, as numbers, x_min"),
+        ("filename,x_min,y_min,x_max,y_max\na.png,0,0,1,1\n", "needs the columns image and, as numbers, x_min"),
         ("image,x_min,y_min,x_max,y_max\na.png,0,0,many,1\n", "needs the columns image and, as numbers, x_min"),
         ("image,x_min,y_min,x_max,y_max\na.png,30,40,60,80\n", "must be fractions"),
         ("image,x_min,y_min,x_max,y_max\na.png,0.5,0,0.2,1\n", "min below max"),
@@ -138,6 +139,19 @@ def test_wrong_boxes_are_named_by_line(one, text, said):
     with pytest.raises(WrongUse, match=r"boxes\.csv, line 2: ") as caught:
         with_boxes(read_labels(one / "labels.csv", one), one / "boxes.csv", one)
     assert said in caught.value.detail
+
+
+def test_boxes_that_name_no_labelled_picture_are_refused(one):
+    (one / "boxes.csv").write_text("image,x_min,y_min,x_max,y_max\nimages/a.png,0,0,1,1\n")
+    with pytest.raises(WrongUse, match="no box of a labelled picture"):
+        with_boxes(read_labels(one / "labels.csv", one), one / "boxes.csv", one)
+
+
+def test_boxes_that_contradict_the_labels_are_refused(one):
+    (one / "labels.csv").write_text("image,label,split,group\na.png,1,train,1\n")
+    (one / "boxes.csv").write_text("image,x_min,y_min,x_max,y_max\na.png,0,0,1,1\n")
+    with pytest.raises(WrongUse, match=r"has a box of a\.png, which the labels call not fractured"):
+        with_boxes(read_labels(one / "labels.csv", one), one / "boxes.csv", one)
 
 
 def test_missing_boxes_are_named(one):
