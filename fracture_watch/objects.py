@@ -84,7 +84,8 @@ def build(order: Order, limits: Limits, illustrator: Illustrator) -> Objects:
     except (FractureWatchError, MemoryError):
         raise
     except Exception as error:  # the libraries refuse odd values in many ways, none of which may hold up the result
-        raise Internal(f"the object cannot be built ({type(error).__name__}: {error})") from error
+        # Not its text, which may quote a header that is not to be recorded.
+        raise Internal(f"the object cannot be built ({type(error).__name__})") from error
     return made
 
 

@@ -36,20 +36,28 @@ class Inbox:
     check: Callable[[Path], Completeness]
 
 
-def timeline(trail: Trail, wanted: str, inbox: Inbox) -> list[Step]:
-    """Every step that is recorded, oldest first, and then what is true now; empty where the thing is unknown."""
+def timeline(trail: Trail, inbox: Inbox, wanted: str | None = None) -> list[Step]:
+    """Every step that is recorded, oldest first, and then what is true now; empty where the thing is unknown.
+
+    ``wanted``, where it is given, may be the path of a file that is there now.
+    """
     steps = [step for row in trail.files for step in _of_file(row)]
     steps += [Step(row["at"], row["file_id"], row["what"], row["detail"]) for row in trail.events]
     deliveries = [_of_delivery(row) for row in trail.deliveries]
     steps += [step for step in deliveries if step.at]
     steps.sort(key=lambda step: step.at or "")
-    path = Path(os.path.normpath(as_path(wanted).absolute()))
-    if os.path.lexists(path):
-        steps += _now_there(path, inbox, filed={row["filed_path"] for row in trail.files})
-    elif not trail.files and not steps and path.is_relative_to(inbox.tree.root):
-        steps.append(Step(None, None, "never seen", f"there is no {path}, and nothing of that name was received"))
+    if wanted is not None:
+        steps += _now(Path(os.path.normpath(as_path(wanted).absolute())), trail, inbox, known=bool(steps))
     steps += [step for step in deliveries if not step.at]
     return steps + _next(trail.files)
+
+
+def _now(path: Path, trail: Trail, inbox: Inbox, known: bool) -> Iterable[Step]:
+    if os.path.lexists(path):
+        return _now_there(path, inbox, filed={row["filed_path"] for row in trail.files})
+    if trail.files or known or not path.is_relative_to(inbox.tree.root):
+        return ()
+    return [Step(None, None, "never seen", f"there is no {path}, and nothing of that name was received")]
 
 
 def _of_file(row: Any) -> Iterator[Step]:

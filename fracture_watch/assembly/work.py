@@ -178,7 +178,7 @@ def website(
 ) -> "Flask":
     """The HTTP service."""
     from fracture_watch.model.heatmap import DataUrl, Illustrator
-    from fracture_watch.results.trail import quarantined, trail
+    from fracture_watch.results.trail import quarantined, trail_of
     from fracture_watch.service import put_back
     from fracture_watch.timeline import timeline
     from fracture_watch.web.app import Access, create_app
@@ -208,7 +208,7 @@ def website(
         inbox=settings.inbox.path,
         card=card,
         receiver=receiver or (lambda: None),
-        history=lambda wanted: timeline(trail(database, wanted), wanted, inbox(settings)),
+        history=lambda file_id: timeline(trail_of(database, file_id), inbox(settings)),
         retry=retry,
         patient=guard.patient,
         aliases=guard.names,

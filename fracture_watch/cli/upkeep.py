@@ -29,7 +29,7 @@ def trace(
     if settings.database.path is None or settings.database.path.exists():
         with closing(assembly.open_database(settings)) as database:
             found = trail(database, wanted, assembly.recorded_as(settings, wanted))
-    steps = timeline(found, wanted, assembly.inbox(settings))
+    steps = timeline(found, assembly.inbox(settings), wanted)
     if as_json:
         say_json({"wanted": wanted, "steps": [asdict(step) for step in steps]})
     for step in steps if not as_json else ():
@@ -93,14 +93,16 @@ def prune(
 
     if older_than is None and patient is None:
         raise WrongUse("say what is to go: --older-than 90d, --patient PATIENTID, or both")
+    if patient is not None and not patient.strip():  # a variable that nobody set
+        raise WrongUse("--patient is empty: say whose results are to go")
     settings = settings_from(config)
     from fracture_watch import assembly
     from fracture_watch.results.removal import Wanted
     from fracture_watch.retention import prune as remove
 
     hashed = assembly.privacy(settings).patient(patient)
-    both = (patient, hashed) if patient and hashed else None  # rows may be older than the setting
-    wanted = Wanted(_before(older_than) if older_than else None, both, keep_positives)
+    both = (patient, hashed) if patient is not None and hashed is not None else None  # rows may be from before the hash
+    wanted = Wanted(None if older_than is None else _before(older_than), both, keep_positives)
     with closing(open_results(settings)) as database:
         counts = remove(database, wanted, assembly.places(settings, erase=patient is not None), really=yes)
     if as_json:

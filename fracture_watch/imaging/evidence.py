@@ -6,7 +6,7 @@ from pydicom import Dataset
 from pydicom.config import RAISE
 from pydicom.datadict import dictionary_VR
 from pydicom.uid import UID
-from pydicom.valuerep import validate_value
+from pydicom.valuerep import DA, TM, validate_value
 
 from fracture_watch.errors import Corrupt
 from fracture_watch.imaging.dataset import parse
@@ -18,6 +18,7 @@ _TYPE_2 = (
     "PatientName PatientID PatientBirthDate PatientSex StudyID StudyDate StudyTime AccessionNumber "
     "ReferringPhysicianName"
 ).split()
+_CALENDAR = {"DA": DA, "TM": TM}
 _OPTIONAL = (
     "IssuerOfPatientID PatientAge StudyDescription Modality BodyPartExamined Laterality ImageLaterality ViewPosition "
     "Manufacturer ManufacturerModelName DeviceSerialNumber StationName InstitutionName"
@@ -70,9 +71,12 @@ def _sound(header: Dataset, keyword: str) -> str | None:
         return None
     if keyword == "PatientID":
         return value
+    vr = dictionary_VR(keyword)
     try:
-        validate_value(dictionary_VR(keyword), value, RAISE)
-    except ValueError:
+        validate_value(vr, value, RAISE)
+        if vr in _CALENDAR:  # the check lets pass what no calendar has, and ranges, which are for questions
+            _CALENDAR[vr](value)
+    except (ValueError, TypeError):
         return None
     return value if "\\" not in value else None
 

@@ -18,14 +18,23 @@ from fracture_watch.results.types import NUMBER, TEXT
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which rows: completed before a time, or of one patient; ``keep_positives`` spares what was called fractured.
+    """Which rows: completed before a time, of a patient, or both; ``keep_positives`` spares what was called fractured.
 
     ``patient`` holds all that the patient's rows may have as ``patient_id``: the PatientID, and its hash.
+
+    Raises
+    ------
+    ValueError
+        If neither is said: that would be everything.
     """
 
     before: str | None = None
     patient: tuple[str, ...] | None = None
     keep_positives: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.before and not self.patient:
+            raise ValueError("neither a time nor a patient says what is to be removed")
 
 
 @dataclass(frozen=True, slots=True)

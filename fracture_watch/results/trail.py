@@ -58,13 +58,26 @@ def trail(database: Database, wanted: str, also: Collection[str] = ()) -> Trail:
         if digests and (wanted.isdecimal() or "/" in wanted):
             files = _files(connection, or_(asked, FileRow.sha256.in_(digests)))
         paths = {row["source_path"] for row in files} | {_path(wanted), *also}
-        table = EventRow.__table__
-        events = connection.execute(
-            select(table)
-            .where(or_(EventRow.file_id.in_([row["id"] for row in files]), EventRow.source_path.in_(paths)))
-            .order_by(EventRow.id)
-        )
-        return Trail(files, events.mappings().all(), _deliveries(connection, files))
+        return _told(connection, files, paths)
+
+
+def trail_of(database: Database, file_id: int) -> Trail:
+    """Everything that is recorded of one row and of those of the same content."""
+    with database.reading() as connection:
+        files = _files(connection, FileRow.id == file_id)
+        digests = [row["sha256"] for row in files if row["sha256"]]
+        files = _files(connection, or_(FileRow.id == file_id, FileRow.sha256.in_(digests)))
+        return _told(connection, files, {row["source_path"] for row in files})
+
+
+def _told(connection: Connection, files: Sequence[RowMapping], paths: Collection[str]) -> Trail:
+    """Rows with what happened to them, and to whatever was at their paths."""
+    events = connection.execute(
+        select(EventRow.__table__)
+        .where(or_(EventRow.file_id.in_([row["id"] for row in files]), EventRow.source_path.in_(paths)))
+        .order_by(EventRow.id)
+    )
+    return Trail(files, events.mappings().all(), _deliveries(connection, files))
 
 
 @dataclass(frozen=True, slots=True)

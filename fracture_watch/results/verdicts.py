@@ -41,6 +41,7 @@ class Reading:
     predicted: bool
     probability: float
     model: str
+    model_id: str
     body_part: str | None
 
 
@@ -94,6 +95,7 @@ def readings(database: Database) -> list[Reading]:
             FileRow.prediction,
             FileRow.probability,
             FileRow.body_part,
+            ModelRow.id,
             ModelRow.name,
             ModelRow.version,
         )
@@ -108,6 +110,7 @@ def readings(database: Database) -> list[Reading]:
                 row["prediction"] == Label.FRACTURED,
                 row["probability"],
                 f"{row['name']} {row['version']}",
+                row["id"],
                 row["body_part"],
             )
             for row in connection.execute(answers).mappings()

@@ -157,11 +157,14 @@ class Guard:
         return Refusal(401, "unauthorized", "that is not the token (web.token)")
 
     def _foreign(self, asked: Request) -> Refusal | None:
-        """A foreign Host (DNS rebinding), or a form or script of another web site."""
+        """A form or script of another web site; without a token also a foreign Host (DNS rebinding).
+
+        With a token a rebound name gets nowhere: it has no cookie of ours. A proxy in front passes on its own name.
+        """
         host = _part(f"//{asked.host}", "hostname")
         if not _HOST.fullmatch(asked.host):
             return Refusal(400, "bad_request", "the Host header is no host's name")
-        if self.access.host in LOOPBACK and host not in LOOPBACK:
+        if not self.access.token and self.access.host in LOOPBACK and host not in LOOPBACK:
             return Refusal(403, "forbidden", f"this service answers on this machine only, not as {host!r}")
         origin = asked.headers.get("Origin")
         foreign_origin = origin is not None and _part(origin, "netloc") != asked.host

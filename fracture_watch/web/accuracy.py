@@ -4,6 +4,7 @@ import io
 import itertools
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -95,14 +96,18 @@ def add_accuracy(blueprint: Blueprint, site: Site) -> None:
 
     def page(imported: Imported | None) -> str:
         found = readings(site.database)
-        current = f"{site.model.name} {site.model.version}"
-        mine = [reading for reading in found if reading.model == current] or found
-        by_model = [group(name, [r for r in found if r.model == name]) for name in sorted({r.model for r in found})]
+        mine = [reading for reading in found if reading.model_id == site.model.id]
+        models = sorted({(r.model, r.model_id) for r in found})
+        names = Counter(name for name, _ in models)
+        by_model = [
+            group(f"{name} ({key})" if names[name] > 1 else name, [r for r in found if r.model_id == key])
+            for name, key in models
+        ]
         parts = sorted({r.body_part or "not said" for r in mine})
         by_part = [group(name, [r for r in mine if (r.body_part or "not said") == name]) for name in parts]
         return render_template(
             "accuracy.html",
-            all=group(current, mine),
+            all=group(f"{site.model.name} {site.model.version}", mine),
             by_model=by_model,
             by_part=by_part,
             bins=bins(mine),

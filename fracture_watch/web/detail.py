@@ -41,7 +41,7 @@ def add_detail(blueprint: Blueprint, site: Site) -> None:
             there=bool(row["filed_path"]) and as_path(row["filed_path"]).is_file(),
             said=verdicts.history(site.database, id),
             choices=list(Verdict),
-            steps=site.history(str(id)),
+            steps=site.history(id),
             card=site.card,
         )
 

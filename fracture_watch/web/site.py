@@ -52,7 +52,7 @@ class Site:
     watcher: str | None = None
     quoting: bool = True
     receiver: Look = _nobody
-    history: Callable[[str], list[Step]] = _nothing
+    history: Callable[[int], list[Step]] = _nothing
     retry: Callable[[Iterable[int]], list[PutBack]] = _nothing
 
 

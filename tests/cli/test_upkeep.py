@@ -262,6 +262,16 @@ class TestPrune:
         assert files(folder / "processed") == ["NEW.dcm", "OLD.dcm", "OLD2.dcm", "OTHER.dcm"]
         assert len(rows(folder, "SELECT 1 FROM results WHERE threshold = 0.987")) == 4
 
+    @pytest.mark.parametrize(
+        "arguments",
+        [("--patient", ""), ("--patient", " "), ("--patient", "", "--older-than", "90d"), ("--older-than", "")],
+    )
+    def test_a_variable_that_nobody_set_removes_nothing(self, fw, folder, arguments):
+        code, _, err = fw("prune", *arguments, "--yes")
+        assert code == 2
+        assert "--patient is empty" in err or "90d" in err
+        assert len(self.patients(folder)) == 5
+
     @pytest.mark.parametrize("arguments", [(), ("--older-than", "soon"), ("--older-than", "-1d")])
     def test_wrong_use_says_what_is_right(self, fw, folder, arguments):
         code, _, err = fw("prune", *arguments, "--yes")

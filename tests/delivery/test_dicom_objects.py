@@ -233,6 +233,21 @@ def test_a_banner_fits_every_picture(shape, length):
     assert made[: -shape[0]].max() > 100
 
 
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PatientBirthDate", "19900230"),
+        ("PatientBirthDate", "19850412-"),
+        ("StudyDate", "00000101"),
+        ("StudyTime", "1000-1100"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_day_that_no_calendar_has_is_left_out(keyword, value):
+    for made in both(*source(**{keyword: value})):
+        assert not read(made)[keyword].value
+
+
 ANY = st.text(st.characters(exclude_categories=["Cs"], max_codepoint=0xFFFF), max_size=70)
 ASCII = st.text(st.characters(max_codepoint=0x7F), max_size=70)
 NAMES = "PatientName PatientID StudyID StudyDescription AccessionNumber ReferringPhysicianName Manufacturer".split()

@@ -1,8 +1,10 @@
 """One POST: what it says, how it is signed, and what counts as taken."""
 
+import http.client
 import json
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -122,6 +124,21 @@ def test_nothing_is_sent_to_where_a_redirection_leads(receiver, status):
 
 def test_a_port_without_anybody_is_told():
     assert webhook(Receiver()).send(DELIVERY) == "cannot be reached: Connection refused"
+
+
+@pytest.mark.parametrize(
+    ("url", "port"), [("http://[::1]/hook", 80), ("http://[fd00::abcd]/hook", 80), ("https://[::1]/", 443)]
+)
+def test_an_address_of_ipv6_needs_no_port(url, port, monkeypatch):
+    met = []
+
+    def connect(connection):
+        met.append((connection.host, connection.port))
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(http.client.HTTPConnection, "connect", connect)
+    assert Webhook(url, SECRET).send(DELIVERY) == "cannot be reached: Connection refused"
+    assert met == [(urlsplit(url).hostname, port)]
 
 
 def test_a_host_that_is_not_known_is_told():

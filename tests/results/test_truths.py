@@ -13,6 +13,7 @@ from fracture_watch.labels import SHA256, UID, read_truths
 from fracture_watch.results import verdicts
 from fracture_watch.results.truths import import_truths
 from fracture_watch.results.verdicts import Verdict
+from tests.web.test_app import client
 
 INBOX = Path("/srv/inbox")
 
@@ -50,6 +51,20 @@ def test_every_way_to_name_an_image_finds_it(database, rows):
     found = verdicts.readings(database)
     assert {reading.fractured for reading in found} == {True}
     assert len(found) >= len(rows)
+
+
+def test_figures_of_the_model_in_force_are_its_own(tmp_path, database, rows):
+    """Not those of the model before, nor of the same weights at another threshold."""
+    with database.reading() as connection:
+        ids = dict(connection.execute(text("SELECT id, model_id FROM results WHERE status = 'classified'")).all())
+    for row in rows:
+        verdicts.give(database, row["id"], Verdict.AGREE)
+    asked = client(tmp_path, None, database=database)  # a model that has classified nothing
+    page = asked.get("/accuracy").get_data(as_text=True)
+    assert "Model in force" in page.partition("By model version")[0]
+    assert " %</span>" not in page.partition("By model version")[0]
+    assert " %</span>" in page.partition("By model version")[2]
+    assert {r.model_id for r in verdicts.readings(database)} <= set(ids.values())
 
 
 def test_more_lines_than_there_may_be_are_refused_without_being_read():

@@ -187,6 +187,15 @@ def test_other_hosts_names_are_refused_on_loopback(tmp_path, pipeline):
     assert answer.status_code == 403
 
 
+def test_a_proxy_may_pass_on_its_own_name_where_there_is_a_token(tmp_path, pipeline):
+    asked = client(tmp_path, pipeline, token="secret")
+    there = {"Host": "fw.hospital.example", "Origin": "https://fw.hospital.example"}
+    assert send(asked, **there).status_code == 401
+    assert send(asked, **there, Authorization="Bearer secret").status_code == 200
+    assert asked.post("/login", data={"token": "secret"}, headers=there).status_code == 303
+    assert send(asked, **there | {"Origin": "https://evil.example"}, Authorization="Bearer secret").status_code == 403
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1:5000", "localhost", "[::1]:5000"])
 def test_loopback_names_are_let_in(tmp_path, pipeline, host):
     assert client(tmp_path, pipeline).get("/healthz", headers={"Host": host}).status_code == 200
