@@ -61,6 +61,8 @@ def test_every_key_of_the_shipped_file_is_commented():
         ("imaging:\n  workers: '2'\n", "line 2: imaging.workers: Input should be a valid integer"),
         ("model:\n  threshold: 1.5\n", "line 2: model.threshold: Input should be less than 1"),
         ("inbox: 3\n", "line 1: inbox: Input should be a valid dictionary"),
+        ("web: false\n", "line 1: web: Input should be a valid dictionary"),
+        ("inbox: []\n", "line 1: inbox: Input should be a valid dictionary"),
         ("- a\n", "must hold sections"),
         ("inbox: [\n", "is not valid YAML"),
         ("inbox:\n  path: a\n  path: b\n", "line 3: path: is set twice"),

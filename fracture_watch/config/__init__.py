@@ -229,7 +229,9 @@ def _with_environment(
 ) -> tuple[dict[str, Any], dict[tuple[str, ...], str]]:
     """The file's values under the environment's, every section present, and which variable set which key."""
     # An absent section is an empty one, so that its defaults are validated like everything else.
-    merged: dict[str, Any] = {name: {} for name in Settings.model_fields} | {k: v or {} for k, v in values.items()}
+    merged: dict[str, Any] = {name: {} for name in Settings.model_fields} | {
+        name: {} if section is None else section for name, section in values.items()
+    }
     names: dict[tuple[str, ...], str] = {}
     for name, text in environment.items():
         if name.startswith(_PREFIX):

@@ -1,6 +1,9 @@
 """imagecodecs as a pydicom decoder plug-in: one permissive package for every encapsulated transfer syntax."""
 
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import imagecodecs
@@ -16,6 +19,7 @@ LABEL = "imagecodecs"
 Samples: TypeAlias = NDArray[Any]
 Decode: TypeAlias = Callable[[bytes, Frame, str | None], Samples]
 
+_HOOK = threading.Lock()
 _END_OF_CODESTREAM, _PADDING = b"\xff\xd9", 16
 _TRANSFORMED = (PhotometricInterpretation.YBR_ICT, PhotometricInterpretation.YBR_RCT)
 _LOSSLESS_JPEG = (uid.JPEGLossless, uid.JPEGLosslessSV1)  # in which libjpeg-turbo converts no colours
@@ -51,7 +55,30 @@ def _jpeg_2000(encoded: bytes, frame: Frame, stored_as: str | None) -> Samples:
 
 
 def _htj2k(encoded: bytes, frame: Frame, stored_as: str | None) -> Samples:
-    return np.asarray(imagecodecs.htj2k_decode(encoded))
+    with _heard("htj2k") as errors:
+        samples = np.asarray(imagecodecs.htj2k_decode(encoded))
+    if errors:
+        raise ValueError(str(errors[0]))
+    return samples
+
+
+@contextmanager
+def _heard(module: str) -> Iterator[list[BaseException]]:
+    """What an extension module meets where it cannot raise: Python tells only a hook of it."""
+    met: list[BaseException] = []
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if module in str(unraisable.object) and unraisable.exc_value:
+            met.append(unraisable.exc_value)
+        else:
+            before(unraisable)
+
+    with _HOOK:
+        before, sys.unraisablehook = sys.unraisablehook, hook
+        try:
+            yield met
+        finally:
+            sys.unraisablehook = before
 
 
 def _rle(encoded: bytes, frame: Frame, stored_as: str | None) -> Samples:

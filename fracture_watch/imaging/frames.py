@@ -12,7 +12,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian, RLELossless
 
 from fracture_watch.errors import Corrupt, Truncated
 from fracture_watch.imaging import codecs, streams
-from fracture_watch.imaging.grayscale import StoredValues
+from fracture_watch.imaging.grayscale import StoredValues, sign_extended
 from fracture_watch.imaging.header import integer, unsigned
 from fracture_watch.imaging.limits import Limits
 from fracture_watch.imaging.streams import Frame
@@ -65,6 +65,8 @@ class Frames:
         if stored.high_bit >= stored.bits_stored and stated.bits > stored.bits_stored:
             # The encoder took the words as they stood, and did not bring the values down to the lowest bits.
             stored = replace(stored, encapsulated=False)
+        elif stored.signed and stated.bits > stored.bits_stored and _overshoot(words, stated.bits, stored.limits):
+            stored = replace(stored, coded_bits=stated.bits)
         return words, stored
 
     def colors(self, number: int) -> NDArray[Any]:
@@ -159,3 +161,10 @@ class Frames:
             position += 8 + int.from_bytes(data[position + 4 : position + 8], "little")
         if position > len(data):
             raise Truncated("the last fragment of the compressed pixel data is cut off; send the file again")
+
+
+def _overshoot(words: NDArray[Any], bits: int, limits: tuple[int, int]) -> bool:
+    """Whether a lossy codec left signed values a little outside ``limits``; else other things are in the bits above."""
+    values, (low, high) = sign_extended(words, bits), limits
+    least, greatest, slack = int(values.min()), int(values.max()), (high + 1) // 8
+    return low - slack <= least < 0 and greatest <= high + slack and (least < low or greatest > high)

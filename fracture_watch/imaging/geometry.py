@@ -12,6 +12,7 @@ from fracture_watch.imaging.limits import Limits
 from fracture_watch.records import Pixels
 
 _SQUARE = 0.01  # up to here the difference is one of rounding, not worth resampling
+_LONGEST_SHAPE = 16  # characters: what a value of its kind may have (PS3.5 6.2, CS)
 _MOST = 16.0  # a ratio beyond this is a mistake, not a detector
 
 
@@ -20,7 +21,8 @@ def exposed(pixels: Pixels, header: Dataset) -> tuple[Pixels, tuple[str, ...]]:
     notes = []
     shown = np.ones(pixels.shape[:2], bool)
     for name in ("Shutter", "Collimator"):
-        for shape in (text(header, f"{name}Shape") or "").upper().split("\\"):
+        shapes = (text(header, f"{name}Shape") or "").upper().split("\\", len(_SHAPES))
+        for shape in (shape[:_LONGEST_SHAPE] for shape in shapes[: len(_SHAPES)]):  # one of each kind at most
             draw = _SHAPES.get(shape)
             if not shape:
                 continue

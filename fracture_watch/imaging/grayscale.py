@@ -25,6 +25,7 @@ class StoredValues:
     high_bit: int
     signed: bool
     encapsulated: bool
+    coded_bits: int | None = None  # of signed values of a codestream that overshoot BitsStored, sign bits included
 
     def of(self, words: NDArray[np.unsignedinteger]) -> Values:
         """The values of words as they stand in the pixel data.
@@ -33,11 +34,15 @@ class StoredValues:
         a lossy codec may overshoot BitsStored, which is clipped.
         """
         low, high = self.limits
+        if self.coded_bits:
+            return np.clip(sign_extended(words, self.coded_bits).astype(np.float64), low, high)
         if self.encapsulated and not self.signed:
             return np.clip(words.astype(np.float64), low, high)
         shift = 0 if self.encapsulated else self.high_bit + 1 - self.bits_stored
-        bits = (words.astype(np.int64) >> shift) & ((1 << self.bits_stored) - 1)
-        return np.where(bits > high, bits - (1 << self.bits_stored), bits).astype(np.float64)
+        values = words.astype(np.int64) >> shift
+        if self.signed:
+            return sign_extended(values, self.bits_stored).astype(np.float64)
+        return (values & ((1 << self.bits_stored) - 1)).astype(np.float64)
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -45,6 +50,12 @@ class StoredValues:
         if self.signed:
             return -(1 << (self.bits_stored - 1)), (1 << (self.bits_stored - 1)) - 1
         return 0, (1 << self.bits_stored) - 1
+
+
+def sign_extended(words: NDArray[np.integer[Any]], bits: int) -> NDArray[np.int64]:
+    """The lowest ``bits`` of words as a number with sign (two's complement)."""
+    lowest = words.astype(np.int64) & ((1 << bits) - 1)
+    return lowest - ((lowest >> (bits - 1)) << bits)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

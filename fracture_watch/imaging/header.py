@@ -135,7 +135,7 @@ def facts(header: Dataset) -> Facts:
         rows=unsigned(header, "Rows"),
         columns=unsigned(header, "Columns"),
         spacing=(spacing[0], spacing[1]) if usable else None,
-        manufacturer=text(header, "Manufacturer"),
+        manufacturer=_fact(header, "Manufacturer"),
     )
 
 

@@ -1,24 +1,21 @@
 """PNG, JPEG, TIFF, WebP and BMP -> display values, by Pillow."""
 
 import io
-import struct
 import warnings
-import zlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from fracture_watch.errors import Corrupt, TooLarge, Truncated
+from fracture_watch.errors import Corrupt, FractureWatchError, TooLarge, Truncated
 from fracture_watch.imaging.grayscale import level_table, with_greys
 from fracture_watch.imaging.limits import Limits
 from fracture_watch.imaging.streams import is_whole_jpeg
 from fracture_watch.records import ALL_GREYS, Facts, Greys, Pixels
 
+_UNSIGNED, _SIGNED = 1, 2  # TIFF's SampleFormat
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
-# What Pillow raises on broken content: OSError for most, the others from its format parsers.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, KeyError, IndexError, TypeError)
 
 
 class RasterImage:
@@ -38,13 +35,14 @@ class RasterImage:
                 warnings.simplefilter("ignore")  # Pillow's bomb warning: the limit below is ours
                 image = Image.open(io.BytesIO(content), formats=_FORMATS)
                 limits.check_pixels(image.height, image.width)
-                if _is_cut_off(content):  # of which Pillow may say nothing, and leave the rest grey
-                    raise Truncated("the picture ends too early; send it again from its source")
+                _check_end(content)
                 self._notes = _notes(image)
                 self._pixels = self._displayed(image)
+        except (FractureWatchError, MemoryError):
+            raise
         except Image.DecompressionBombError as error:
             raise TooLarge(f"the picture declares too many pixels: {error}") from error
-        except _BROKEN as error:
+        except Exception as error:  # Pillow's parsers raise many kinds on broken content
             kind = Truncated if "truncated" in str(error).lower() or _is_cut_off(content) else Corrupt
             if isinstance(error, UnidentifiedImageError):
                 raise kind("the first bytes are a picture's, but the rest is not readable as one") from error
@@ -64,18 +62,27 @@ class RasterImage:
         tags = getattr(image, "tag_v2", {})
         white_is_zero = tags.get(ExifTags.Base.PhotometricInterpretation) == 0  # which Pillow inverts up to 8 bit
         bits = tags.get(ExifTags.Base.BitsPerSample, (16,))[0]
+        kind = tags.get(ExifTags.Base.SampleFormat, (_UNSIGNED,))[0]
+        clear = image.info.get("transparency")
         image = self._upright(image)
         if image.mode.startswith("I;16"):  # 12-bit TIFF, too
-            return _scaled(np.asarray(image), self._greys, 1 << min(bits, 16), inverse=white_is_zero)
-        if image.mode in ("I", "F"):
-            return _stretched(np.asarray(image, dtype=np.float64), self._greys, inverse=white_is_zero)
+            values = np.asarray(image)
+            shown = _scaled(values, self._greys, 1 << min(bits, 16), inverse=white_is_zero)
+            return np.where(values == clear, np.uint8(0), shown) if isinstance(clear, int) else shown
+        # Pillow reads 32-bit samples without a sign as if they had one, and 8-bit ones with a sign as if they had none.
+        as_stored = {("I", 32, _UNSIGNED): np.uint32, ("L", 8, _SIGNED): np.int8}.get((image.mode, bits, kind))
+        if image.mode in ("I", "F") or as_stored:
+            values = np.asarray(image).view(as_stored) if as_stored else np.asarray(image)
+            return _stretched(values.astype(np.float64), self._greys, inverse=white_is_zero)
         return with_greys(_rgb_or_grey(image), self._greys)
 
     def _upright(self, image: Image.Image) -> Image.Image:
         image.load()  # what is wrong with the picture itself is found here
         try:
             return ImageOps.exif_transpose(image)
-        except _BROKEN:
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001  as above
             self._notes.append("broken Exif data ignored")
             return image
 
@@ -90,6 +97,11 @@ def _notes(image: Image.Image) -> list[str]:
         return ["first of several images in the file"]
     count = getattr(image, "n_frames", 1)
     return [f"first of {count} images in the file"] if count > 1 else []
+
+
+def _check_end(content: bytes) -> None:
+    if _is_cut_off(content):  # of which Pillow may say nothing, and leave the rest grey
+        raise Truncated("the picture ends too early; send it again from its source")
 
 
 def _is_cut_off(content: bytes) -> bool:

@@ -23,6 +23,7 @@ Naming: TypeAlias = Callable[[SourceFile], SourceFile]
 _ALWAYS_IGNORED = (".*", "*.part", "*.tmp", "*.crdownload", "@eaDir")
 _TICK_SECONDS = 0.2
 _MOST_WAITING = 4096  # files held in memory; the rest stay in the listing until there is room
+_MOST_UNFINISHED = 16384  # beside them, that are known not to be whole: others need not wait for these
 _POLL_SECONDS = 1.0
 _POLL_SHARE = 10  # a listing that took a second is read again after ten: polling takes a tenth of one core at most
 
@@ -238,6 +239,7 @@ class Folder:
             self._hints.miss(error.strerror or str(error))
 
     def _take_hints(self) -> None:
+        most = self._most()
         for path, closed in self._hints.take():
             try:
                 facts = path.lstat()
@@ -245,7 +247,7 @@ class Folder:
                 continue  # gone already
             if not self._tree.counts(path) or not stat.S_ISREG(facts.st_mode):
                 continue
-            if len(self._settling) < _MOST_WAITING:
+            if len(self._settling) < most:
                 self._sight(path, facts, closed)
             else:  # no room: the next listing has it
                 self._hints.lose()
@@ -256,14 +258,17 @@ class Folder:
             if not self._hints.were_lost() and time.monotonic() < self._next_listing:
                 return
             self._listing = _Listing(self._tree.walk())
-        began = time.monotonic()
-        while len(self._settling) < _MOST_WAITING:
+        began, most = time.monotonic(), self._most()
+        while len(self._settling) < most:
             entry = next(self._listing.entries, None)
             if entry is None:
                 self._end_listing(self._listing.seconds + time.monotonic() - began)
                 return
             self._sight(*entry, closed=False)
         self._listing.seconds += time.monotonic() - began
+
+    def _most(self) -> int:
+        return _MOST_WAITING + min(self._settling.unfinished, _MOST_UNFINISHED)
 
     def _end_listing(self, seconds: float) -> None:
         if self._listing:

@@ -72,6 +72,11 @@ class Settling:
         return iter(tuple(self._waiting))
 
     @property
+    def unfinished(self) -> int:
+        """How many were looked at and are not whole, or still grew after ``give_up_seconds``."""
+        return sum(s.stalled or s.completeness is Completeness.INCOMPLETE for s in self._waiting.values())
+
+    @property
     def oldest_seconds(self) -> float:
         """How long the file that waits longest has been waiting; 0 where none does."""
         return max((self._clock() - sighting.first for sighting in tuple(self._waiting.values())), default=0.0)

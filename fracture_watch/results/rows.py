@@ -96,7 +96,7 @@ def recorded_of(row: Any, attempts: int) -> Recorded:
         outcome = Classified(sha256, Facts(), prediction, heatmap=row["heatmap_path"])
     else:
         outcome = Duplicate(sha256, Facts())
-    return Recorded(row["id"], source, outcome, row["filed_path"] and Path(row["filed_path"]), attempts)
+    return Recorded(row["id"], source, outcome, row["filed_path"] and as_path(row["filed_path"]), attempts)
 
 
 def source_text(source: SourceFile) -> str:

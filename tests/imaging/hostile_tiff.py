@@ -14,7 +14,7 @@ from tests.imaging.hostile_streams import resized_jpeg
 
 # ---------------------------------------------------------------- TIFF
 
-_SHORT, _LONG = 3, 4
+_SHORT, _LONG, _SIGNED_SHORT = 3, 4, 8
 Entries = dict[int, tuple[int, int, int]]
 
 
@@ -70,6 +70,11 @@ def tiffs() -> list[Case]:
         case("65535 samples", lambda: tiff({277: (_SHORT, 1, 65535)}), "corrupt"),
         case("0 samples", lambda: tiff({277: (_SHORT, 1, 0)}), *ANY),
         case("photometric 999", lambda: tiff({262: (_SHORT, 1, 999)}), "corrupt"),
+        case(
+            "palette of numbers below zero",
+            lambda: tiff({262: (_SHORT, 1, 3), 320: (8, 768, 8)}, data=b"\x80" * 1920),
+            "corrupt",
+        ),
         case("compression 999", lambda: tiff({259: (_SHORT, 1, 999)}), "corrupt"),
         case("planar 9", lambda: tiff({284: (_SHORT, 1, 9)}), *ANY),
         case("type 99", lambda: tiff({256: (99, 1, 40)}), "corrupt"),

@@ -1,4 +1,5 @@
 import io
+import sys
 import warnings
 import zlib
 
@@ -333,6 +334,34 @@ def test_overshoot_of_a_codec_is_clipped(syntax):
     header = dcmread(io.BytesIO(content))
     header.BitsStored, header.HighBit = 10, 9
     assert pixels(written(header, syntax)).tolist() == [[0, 128, 255, 255, 255, 255]]
+
+
+def test_overshoot_of_signed_values_is_clipped():
+    """Of a codestream with more bits than BitsStored, as lossy codecs are given words with their sign extended."""
+    values = np.array([[-2047, -2050, -1, 0, 2047, 2050]], np.int16)
+    content = dicom(values, syntax=uid.JPEGLSLossless, BitsStored=16, HighBit=15)
+    header = dcmread(io.BytesIO(content))
+    header.BitsStored, header.HighBit, header.WindowCenter, header.WindowWidth = 12, 11, 0, 4096
+    assert pixels(written(header, uid.JPEGLSLossless)).tolist() == [[0, 0, 127, 128, 255, 255]]
+
+
+def test_a_picture_that_its_decoder_gives_up_is_corrupt():
+    """OpenJPH says so where imagecodecs cannot raise, and the rest of the picture would be black."""
+    noise = np.random.default_rng(4).integers(0, 4096, (256, 256), dtype=np.uint16)
+    content = bytearray(dicom(noise, syntax=uid.HTJ2KLossless, BitsStored=12, HighBit=11))
+    refused = 0
+    for start in range(2000, len(content) - 2000, len(content) // 12):
+        damaged = content[:start] + bytes(300) + content[start + 300 :]
+        met: list[object] = []
+        before, sys.unraisablehook = sys.unraisablehook, met.append
+        try:
+            pixels(bytes(damaged))
+        except errors.Corrupt:
+            refused += 1
+        finally:
+            sys.unraisablehook = before
+        assert met == []
+    assert refused
 
 
 def test_missing_modality_and_body_part_are_noted():

@@ -126,6 +126,11 @@ def test_a_shutter_that_cannot_be_meant_is_ignored_and_noted(elements):
     assert notes == (f"ShutterShape {elements['ShutterShape']} ignored: it cannot be applied",)
 
 
+def test_shutters_without_end_are_noted_a_few_times():
+    _, notes = exposed(WHITE, header(ShutterShape=["RUBBISH" + "X" * 500] * 5000))
+    assert notes == ("ShutterShape RUBBISHXXXXXXXXX ignored: it cannot be applied",) * 3
+
+
 def test_an_absent_shutter_changes_nothing():
     assert exposed(WHITE, Dataset()) == (WHITE, ())
 

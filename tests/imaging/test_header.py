@@ -33,6 +33,11 @@ def lut_item(descriptor, data, vr="OW", syntax=ExplicitVRLittleEndian) -> Datase
     return items(header(syntax=syntax, VOILUTSequence=[item]), "VOILUTSequence")[0]
 
 
+def test_no_fact_is_longer_than_a_row_should_hold():
+    told = header(Manufacturer="M" * 10_000, PatientID="P" * 10_000)
+    assert {len(facts(told).manufacturer), len(facts(told).patient_id)} == {256}
+
+
 def test_every_fact_comes_from_its_element():
     given = header(ImageLaterality="L", ViewPosition="PA", PixelSpacing=[0.15, 0.2])
     assert facts(given) == Facts(

@@ -123,6 +123,28 @@ def test_a_transparent_grey_is_black():
     assert shown(saved(picture, "PNG", transparency=255)).tolist() == [[200, 0]]
 
 
+def test_a_transparent_grey_of_16_bits_is_black():
+    picture = Image.fromarray(np.array([[65535, 25700]], np.uint16))
+    assert shown(saved(picture, "PNG", transparency=65535)).tolist() == [[0, 100]]
+
+
+def with_samples(values: np.ndarray, kind: int) -> bytes:
+    """A TIFF whose SampleFormat says how the bits of ``values`` are meant."""
+    rows, columns = values.shape
+    numbers = {256: columns, 257: rows, 258: 8 * values.itemsize, 278: rows, 339: kind}
+    return tiff({tag: (3, 1, number) for tag, number in numbers.items()}, data=values.tobytes())
+
+
+def test_a_tiff_of_32_bits_without_a_sign_is_shown_from_least_to_greatest():
+    values = np.array([[0, 10**9, 3 * 10**9, 4 * 10**9]], np.uint32)
+    assert shown(with_samples(values, 1)).tolist() == [[0, 64, 191, 255]]
+    assert shown(with_samples(values.astype(np.int64).astype(np.int32), 2)).tolist() == [[144, 255, 0, 111]]
+
+
+def test_a_tiff_of_8_bits_with_a_sign_is_shown_from_least_to_greatest():
+    assert shown(with_samples(np.array([[-100, -50, 50, 100]], np.int8), 2)).tolist() == [[0, 64, 191, 255]]
+
+
 # PIL writes the pixels as they are and the tag beside them: what is shown must be turned.
 TURNED = {
     1: GREY,

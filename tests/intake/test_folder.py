@@ -444,6 +444,16 @@ def test_a_listing_is_read_to_its_end_before_the_next_begins(inbox):
     assert len(watch.ready) == len(paths)
 
 
+def test_files_that_are_not_whole_hold_up_no_others(inbox, monkeypatch):
+    monkeypatch.setattr("fracture_watch.intake.folder._MOST_WAITING", 20)
+    for number in range(30):
+        (inbox / f"{number:02}").write_bytes(b"half")
+    with watching(make(Tree(inbox), settle=0, rescan=0.1)) as watch:
+        watch.until(lambda: watch.during(0.3) == [])
+        (inbox / "zz").write_bytes(b"whole!")
+        watch.until_ready(inbox / "zz")
+
+
 def test_a_file_in_hand_is_not_handed_out_again(inbox):
     (inbox / "a").write_bytes(b"1!")
     folder = make(Tree(inbox), settle=0, rescan=0.1)

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -234,6 +235,14 @@ def test_what_was_committed_but_not_moved_is_found_again(store):
     assert (found.id, found.source, found.filed_path) == (kept.id, kept.source, kept.filed_path)
     assert (found.outcome.status, found.outcome.code, found.outcome.detail) == ("failed", "corrupt", "broken")
     assert store.unfiled(Path("/i")) == []
+
+
+def test_a_name_that_is_no_utf_8_is_found_again_after_a_crash(store, tmp_path):
+    moved = tmp_path / os.fsdecode(b"m\xfcller")
+    moved.touch()
+    store.record([(source(moved.name), Failed("corrupt", "broken", "aa"), moved)])
+    [found] = store.unfiled(Path("/in"))
+    assert found.filed_path == moved
 
 
 def test_what_a_crash_left_is_found_with_its_prediction_and_its_attempts(store):
