@@ -47,17 +47,13 @@ def timeline(trail: Trail, inbox: Inbox, wanted: str | None = None) -> list[Step
     steps += [step for step in deliveries if step.at]
     steps.sort(key=lambda step: step.at or "")
     if wanted is not None:
-        steps += _now(Path(os.path.normpath(as_path(wanted).absolute())), trail, inbox, known=bool(steps))
+        path = Path(os.path.normpath(as_path(wanted).absolute()))
+        if os.path.lexists(path):
+            steps += _now_there(path, inbox, filed={row["filed_path"] for row in trail.files})
+        elif not steps and path.is_relative_to(inbox.tree.root):
+            steps.append(Step(None, None, "never seen", f"there is no {path}, and nothing of that name was received"))
     steps += [step for step in deliveries if not step.at]
     return steps + _next(trail.files)
-
-
-def _now(path: Path, trail: Trail, inbox: Inbox, known: bool) -> Iterable[Step]:
-    if os.path.lexists(path):
-        return _now_there(path, inbox, filed={row["filed_path"] for row in trail.files})
-    if trail.files or known or not path.is_relative_to(inbox.tree.root):
-        return ()
-    return [Step(None, None, "never seen", f"there is no {path}, and nothing of that name was received")]
 
 
 def _of_file(row: Any) -> Iterator[Step]:

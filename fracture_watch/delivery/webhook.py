@@ -90,10 +90,8 @@ class Webhook:
 
     def _post(self, content: bytes, headers: Mapping[str, str]) -> int:
         """The status of the answer; its text is not read, since it is nothing to us."""
-        host, port = (
-            str(self._url.hostname),
-            self._url.port or (443 if self._tls else 80),
-        )  # else parsed from an IPv6 host
+        host = str(self._url.hostname)
+        port = self._url.port or (443 if self._tls else 80)  # else http.client looks for one in an IPv6 address
         # A name may have several addresses: a dead one must leave time for the next.
         connection = (
             http.client.HTTPSConnection(host, port, timeout=self._seconds / 3, context=self._tls)

@@ -167,4 +167,4 @@ def _overshoot(words: NDArray[Any], bits: int, limits: tuple[int, int]) -> bool:
     """Whether a lossy codec left signed values a little outside ``limits``; else other things are in the bits above."""
     values, (low, high) = sign_extended(words, bits), limits
     least, greatest, slack = int(values.min()), int(values.max()), (high + 1) // 8
-    return low - slack <= least < 0 and greatest <= high + slack and (least < low or greatest > high)
+    return low - slack <= least and greatest <= high + slack and (least < low or greatest > high)

@@ -123,7 +123,7 @@ class Card(_Part):
             return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
         except OSError as error:
             raise InvalidModel(f"{path}: the model card cannot be read: {error.strerror}") from error
-        except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, no valid card, or a date of YAML's own
+        except Exception as error:  # of YAML's many kinds, or no valid card
             raise InvalidModel(f"{path}: the model card is not valid: {brief(error)}") from error
 
     def save(self, weights: Path) -> None:

@@ -111,7 +111,7 @@ def read_foreign(source: Path, trust_pickle: bool) -> Foreign:
         raise WrongUse(f"{source}: there is no such file")
     check_is_weights(source)
     try:
-        return plain(torch.load(source, map_location="cpu", weights_only=True), str(source))
+        content = torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if trust_pickle:
             return _unpickled(source)
@@ -119,8 +119,11 @@ def read_foreign(source: Path, trust_pickle: bool) -> Foreign:
             f"{source}: holds more than tensors, so reading it would run code from the file. Save "
             "model.state_dict() where it was made, or, if you trust whoever made it, add --trust-pickle"
         ) from error
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged file can trip torch's readers anywhere
         raise InvalidModel(f"{source}: is not a file of PyTorch weights: {_first_line(error)}") from error
+    return plain(content, str(source))
 
 
 def plain(content: Any, name: str) -> Foreign:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, or_, select, update
 
 from fracture_watch.records import now
 from fracture_watch.results.database import Database
@@ -71,10 +71,15 @@ def trail_of(database: Database, file_id: int) -> Trail:
 
 
 def _told(connection: Connection, files: Sequence[RowMapping], paths: Collection[str]) -> Trail:
-    """Rows with what happened to them, and to whatever was at their paths."""
+    """Rows with what happened to them, and to what was at ``paths`` before it had a row."""
     events = connection.execute(
         select(EventRow.__table__)
-        .where(or_(EventRow.file_id.in_([row["id"] for row in files]), EventRow.source_path.in_(paths)))
+        .where(
+            or_(
+                EventRow.file_id.in_([row["id"] for row in files]),
+                and_(EventRow.file_id.is_(None), EventRow.source_path.in_(paths)),
+            )
+        )
         .order_by(EventRow.id)
     )
     return Trail(files, events.mappings().all(), _deliveries(connection, files))

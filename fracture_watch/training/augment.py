@@ -1,6 +1,6 @@
 """Random looks of training pictures that imitate how real radiographs differ.
 
-Random numbers and what they decide come from the CPU, so that a GPU that works on pictures is never waited for; only
+Random numbers and what they decide come from the CPU, so that a GPU that works on pictures is hardly waited for; only
 the noise is drawn where the pictures are.
 """
 
@@ -100,7 +100,7 @@ def _drawn(pictures: Tensor, places: Tensor, size: int) -> Tensor:
     for chosen, shrink in ((small, True), (~small, False)):
         if chosen.any():
             source = functional.interpolate(pictures[chosen], size, mode="area") if shrink else pictures[chosen]
-            where = places[chosen].to(pictures.device)
+            where = places[chosen].to(pictures.device, non_blocking=True)
             grid = functional.affine_grid(where, [len(source), 1, size, size], align_corners=False)
             views[chosen] = functional.grid_sample(source, grid, padding_mode="zeros", align_corners=False)
     return views
@@ -130,7 +130,8 @@ def _collimated(pictures: Tensor, random: torch.Generator) -> Tensor:
     y, x = torch.meshgrid(line, line, indexing="ij")
     left_out = _rand(count, random) >= 1 / 7
     cos, sin, right, up, offset, left_out = (
-        part.view(-1, 1, 1).to(pictures.device) for part in (angle.cos(), angle.sin(), right, up, offset, left_out)
+        part.view(-1, 1, 1).to(pictures.device, non_blocking=True)
+        for part in (angle.cos(), angle.sin(), right, up, offset, left_out)
     )
     across, along = x * cos + y * sin, y * cos - x * sin
     inside = ((across - offset).abs() < right) & (along.abs() < up)
@@ -145,7 +146,7 @@ def _marked(pictures: Tensor, random: torch.Generator) -> Tensor:
     for i, (which, along, edge, level) in zip(
         chosen.nonzero().flatten().tolist(), numbers[chosen].tolist(), strict=True
     ):
-        mark = _mark(_MARKS[int(which * len(_MARKS))], size).to(pictures.device)
+        mark = _mark(_MARKS[int(which * len(_MARKS))], size).to(pictures.device, non_blocking=True)
         rows, columns = mark.shape
         far = int(along * (size - columns)), int(along * (size - rows))
         left, top = [(far[0], 0), (far[0], size - rows), (0, far[1]), (size - columns, far[1])][int(edge * 4)]
@@ -168,7 +169,7 @@ def _exposed(pictures: Tensor, random: torch.Generator) -> Tensor:
     count = len(pictures)
 
     def each(low: float, high: float) -> Tensor:
-        return _uniform(count, low, high, random).view(-1, 1, 1, 1).to(pictures.device)
+        return _uniform(count, low, high, random).view(-1, 1, 1, 1).to(pictures.device, non_blocking=True)
 
     pictures = pictures.clamp(0, 1) ** torch.exp(each(-0.35, 0.35))
     pictures = (pictures - 0.5) * each(0.8, 1.25) + 0.5 + each(-0.1, 0.1)

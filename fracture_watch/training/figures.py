@@ -115,9 +115,8 @@ def parse_wish(text: str, because: str | None) -> float | Aim:
     found = re.fullmatch(r"(sensitivity|specificity)\s*>=\s*(0?\.\d+|1(?:\.0*)?)", text.strip())
     if found and float(found[2]) > 0:
         return Aim("sensitivity" if found[1] == "sensitivity" else "specificity", float(found[2]))
-    if (
-        not re.fullmatch(r"0?\.\d+", text.strip()) or not 0 < float(text) < 1
-    ):  # digits beyond a float64's make it 0 or 1
+    decimal = re.fullmatch(r"0?\.\d+", text.strip())
+    if not decimal or not 0 < float(decimal[0]) < 1:  # digits beyond a float64's make it 0 or 1
         raise WrongUse(
             f"--set-threshold {text}: is neither a probability such as 0.31 nor an aim such as 'sensitivity>=0.90'"
         )

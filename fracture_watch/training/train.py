@@ -19,7 +19,7 @@ from fracture_watch.model.preprocess import Preprocessor
 from fracture_watch.model.weights import load_trainable
 from fracture_watch.training.answers import Answers, ask
 from fracture_watch.training.crossvalidation import cross_validate, cut_large_groups, forget
-from fracture_watch.training.data import Example, Reader, Sources, Track
+from fracture_watch.training.data import Example, Reader, Sources, Track, displayed
 from fracture_watch.training.evaluate import (
     Scores,
     calibrate,
@@ -91,7 +91,7 @@ def train(  # noqa: PLR0913  by name, one an option of the command
     """
     if not version:  # a card must have one, and is written hours later
         raise WrongUse("--version: the new model needs one, such as 1.0.0")
-    if not os.access(output.parent, os.W_OK):
+    if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
         raise WrongUse(f"--output {output}: {output.parent} is no folder that can be written to")
     examples, checkpoint = sources.examples(), output.with_suffix(".checkpoint")
     fresh = output.with_suffix(".pth.part")  # what lies at output serves until these are measured
@@ -123,7 +123,9 @@ def train(  # noqa: PLR0913  by name, one an option of the command
     else:
         learned, tune, val = (_split(examples, name, sources.labels) for name in ("train", "tune", "val"))
         folds_of(val, _FOLDS, recipe.seed)
-        read([*learned, *tune, *val])
+        read(learned)
+        for example in track([*tune, *val], "reading pictures"):
+            displayed(example)
         network = fitted(learned, tune, checkpoint)
         asked = Classifier(network, _card(output, fresh, version, recipe, learned))
         measured = _Measured(val, ask(asked, val, track), "val")

@@ -336,13 +336,14 @@ def test_overshoot_of_a_codec_is_clipped(syntax):
     assert pixels(written(header, syntax)).tolist() == [[0, 128, 255, 255, 255, 255]]
 
 
-def test_overshoot_of_signed_values_is_clipped():
+@named(("values", "greys"), [((-2050, -2047, -1, 0, 2050), (0, 0, 127, 128, 255)), ((0, 2047, 2050), (128, 255, 255))])
+def test_overshoot_of_signed_values_is_clipped(values, greys):
     """Of a codestream with more bits than BitsStored, as lossy codecs are given words with their sign extended."""
-    values = np.array([[-2047, -2050, -1, 0, 2047, 2050]], np.int16)
+    values = np.array([values], np.int16)
     content = dicom(values, syntax=uid.JPEGLSLossless, BitsStored=16, HighBit=15)
     header = dcmread(io.BytesIO(content))
     header.BitsStored, header.HighBit, header.WindowCenter, header.WindowWidth = 12, 11, 0, 4096
-    assert pixels(written(header, uid.JPEGLSLossless)).tolist() == [[0, 0, 127, 128, 255, 255]]
+    assert pixels(written(header, uid.JPEGLSLossless)).tolist() == [list(greys)]
 
 
 def test_a_picture_that_its_decoder_gives_up_is_corrupt():

@@ -60,10 +60,11 @@ def test_a_wrong_card_says_which_field(own, changes, said):
     assert said in caught.value.detail
 
 
-def test_a_card_with_a_day_that_no_calendar_has_is_refused(own):
+@pytest.mark.parametrize("value", ["2025-02-30", "!!timestamp foo", "!!int ''", "[" * 2000])
+def test_a_card_that_yaml_trips_over_is_refused(own, value):
     with card_path(own).open("a") as file:
-        file.write("limits: [2025-02-30]\n")
-    with pytest.raises(InvalidModel, match="day is out of range for month"):
+        file.write(f"limits: [{value}]\n")
+    with pytest.raises(InvalidModel, match=r"own\.yaml: the model card is not valid"):
         Card.load(own)
 
 

@@ -245,6 +245,11 @@ def test_a_name_that_is_no_utf_8_is_found_again_after_a_crash(store, tmp_path):
     assert found.filed_path == moved
 
 
+def test_nobody_can_ask_for_the_removal_of_everything():
+    with pytest.raises(ValueError, match="neither a time nor a patient"):
+        Wanted(keep_positives=True)
+
+
 def test_what_a_crash_left_is_found_with_its_prediction_and_its_attempts(store):
     record(store, "a", classified("aa", 0.75))
     record(store, "b", Failed("corrupt", "broken", "bb"))
