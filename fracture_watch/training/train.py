@@ -150,9 +150,15 @@ def _start(recipe: Recipe, initial: Path | None, say: Callable[[str], None]) -> 
         return pretrained(recipe.architecture, recipe.seed, say), recipe
     card = Card.load(initial)
     shown = card.input
-    recipe = replace(recipe, architecture=card.architecture, initial=card.sha256)
-    recipe = replace(recipe, size=shown.size, resize=shown.resize, mean=shown.mean, std=shown.std)
-    return load_trainable(initial, card), recipe
+    return load_trainable(initial, card), replace(
+        recipe,
+        architecture=card.architecture,
+        size=shown.size,
+        resize=shown.resize,
+        mean=shown.mean,
+        std=shown.std,
+        initial=card.sha256,
+    )
 
 
 def _mix(network: Network, start: Network, share: float) -> None:

@@ -159,7 +159,8 @@ class Guard:
     def _foreign(self, asked: Request) -> Refusal | None:
         """A form or script of another web site; without a token also a foreign Host (DNS rebinding).
 
-        With a token a rebound name gets nowhere: it has no cookie of ours. A proxy in front passes on its own name.
+        With a token a proxy in front may pass on its own name; a rebound one has no cookie of ours, and gets no further
+        than what is open without the token.
         """
         host = _part(f"//{asked.host}", "hostname")
         if not _HOST.fullmatch(asked.host):
