@@ -29,8 +29,9 @@ import yaml
 from PIL import Image
 
 from fracture_watch import golden
+from fracture_watch.disk import digest
 from fracture_watch.intake.folder import Tree
-from fracture_watch.model.card import Calibration, Card, Input, Threshold, digest
+from fracture_watch.model.card import Calibration, Card, Input, Threshold
 from fracture_watch.model.network import Network
 
 ARCHITECTURE = "timm:test_efficientnet"

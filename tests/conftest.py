@@ -14,7 +14,8 @@ import torch
 import yaml
 from PIL import Image
 
-from fracture_watch.model.card import Calibration, Card, Input, Threshold, digest
+from fracture_watch.disk import digest
+from fracture_watch.model.card import Calibration, Card, Input, Threshold
 from fracture_watch.model.network import Network
 from tests.databases import database, kind, postgresql, url  # noqa: F401  fixtures
 

@@ -8,9 +8,10 @@ import torch
 import yaml
 
 from fracture_watch import golden, load_classifier
+from fracture_watch.disk import digest
 from fracture_watch.errors import InvalidModel
 from fracture_watch.imaging import read
-from fracture_watch.model.card import Calibration, Card, Input, OneView, Threshold, Views, card_path, digest
+from fracture_watch.model.card import Calibration, Card, Input, OneView, Threshold, Views, card_path
 from fracture_watch.model.classifier import Classifier
 from fracture_watch.model.weights import load_network
 from tests.conftest import SHIPPED, make_weights

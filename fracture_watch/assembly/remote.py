@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import fracture_watch
 from fracture_watch.assembly.model import check_model, runtime
 from fracture_watch.config import Settings
+from fracture_watch.disk import digest
 from fracture_watch.errors import InvalidModel, InvalidSettings
-from fracture_watch.model.card import Card, digest
+from fracture_watch.model.card import Card
 from fracture_watch.model.heatmap import Gallery, Illustrator
 from fracture_watch.pipeline import Pipeline
 from fracture_watch.records import ModelFacts, Prediction, Prepared, SourceFile

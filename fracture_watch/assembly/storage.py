@@ -1,6 +1,5 @@
 """Settings -> the database, the folders, and who may use them."""
 
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fracture_watch.config import Settings
+from fracture_watch.disk import digest
 from fracture_watch.errors import InvalidSettings
 from fracture_watch.intake.claim import claimed as claimed_by
 from fracture_watch.intake.claim import name_of
@@ -148,8 +148,7 @@ def recorded_as(settings: Settings, wanted: str) -> tuple[str, ...]:
         return privacy(settings).names(wanted)
     [source] = scan(tree(settings, path))
     try:
-        with path.open("rb") as file:  # its name is recorded nowhere, its content is
-            return source.name, hashlib.file_digest(file, "sha256").hexdigest()
+        return source.name, digest(path)  # its name is recorded nowhere, its content is
     except OSError:
         return (source.name,)
 

@@ -51,7 +51,7 @@ def export(
 
 
 def _written(database: "Database", exporter: "Exporter", kind: "Kind", file_id: int, output: Path) -> Path:
-    from fracture_watch.delivery.shelf import write_whole
+    from fracture_watch.disk import write_whole
     from fracture_watch.errors import WrongUse
     from fracture_watch.results.queries import one
 

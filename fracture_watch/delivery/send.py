@@ -16,7 +16,8 @@ from pynetdicom import AE, build_context, evt
 from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 
 from fracture_watch.delivery.finding import object_uid
-from fracture_watch.delivery.shelf import Shelf, write_whole
+from fracture_watch.delivery.shelf import Shelf
+from fracture_watch.disk import write_whole
 from fracture_watch.records import Delivery
 
 if TYPE_CHECKING:

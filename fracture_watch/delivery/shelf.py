@@ -1,11 +1,11 @@
 """DICOM objects that were built, kept beside the heat maps until their results go."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fracture_watch.disk import write_whole
 from fracture_watch.errors import StorageUnavailable
 from fracture_watch.records import OBJECTS, Kind
 
@@ -42,21 +42,3 @@ class Shelf:
             write_whole(path, content)
         except OSError as error:
             raise StorageUnavailable(f"the DICOM object {path} cannot be written: {error.strerror}") from error
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Whole or not at all, and on the disk when this returns.
-
-    One temporary name an object, so that what a crash left is used up by the next attempt.
-    """
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

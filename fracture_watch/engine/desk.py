@@ -55,10 +55,12 @@ class Desk(WorkerPlugin):
     ----------
     opening : function
         Picklable. Makes, for so many threads, what computes batches.
+    idle_seconds : float
     """
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, opening: Opening, idle_seconds: float = _IDLE_SECONDS) -> None:
         self._opening = opening
+        self._idle_seconds = idle_seconds
 
     def setup(self, worker: Worker) -> None:
         """Be there; nothing is loaded yet."""
@@ -67,7 +69,7 @@ class Desk(WorkerPlugin):
         self._held = ExitStack()
         self._compute: Compute | None = None
         self._busy = 0
-        self._idle = threading.Timer(_IDLE_SECONDS, self._release)
+        self._idle = threading.Timer(self._idle_seconds, self._release)
 
     def teardown(self, worker: Worker) -> None:
         """Give everything back; a batch that is at work fails here, and is computed elsewhere."""
@@ -87,12 +89,14 @@ class Desk(WorkerPlugin):
         finally:
             with self._lock:
                 self._busy -= 1
-                self._idle = threading.Timer(_IDLE_SECONDS, self._release)
+                self._idle.cancel()  # of a batch that ended while this one was at work
+                self._idle = threading.Timer(self._idle_seconds, self._release)
                 self._idle.daemon = True
                 self._idle.start()
 
     def _release(self) -> None:
         with self._lock:
-            if not self._busy:
+            # One that fired while a batch began or ended waited for the lock, and is not the last any more.
+            if not self._busy and self._idle is threading.current_thread():
                 self._compute = None
                 self._held.close()

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fracture_watch.disk import write_whole
 from fracture_watch.errors import InvalidSettings
+from fracture_watch.intake.moving import moved
 from fracture_watch.records import now
 
 log = logging.getLogger(__name__)
@@ -63,12 +65,11 @@ def name_of(place: Path, *, make: bool) -> str | None:
     """
     try:
         if make and not place.exists():
-            part = place.with_name(f"{place.name}.part")
-            with part.open("w", encoding="ascii") as file:
-                file.write(f"{uuid.uuid4()}\n")
-                file.flush()
-                os.fsync(file.fileno())  # or a power cut leaves an empty one under the right name
-            part.rename(place)
+            name = uuid.uuid4()
+            part = place.with_name(f".{place.name}.{name}.part")
+            write_whole(part, f"{name}\n".encode())
+            if not moved(part, place):  # two starts at once: the first names it
+                part.unlink()
         return str(uuid.UUID(place.read_text(encoding="ascii").strip()))
     except FileNotFoundError:
         return None

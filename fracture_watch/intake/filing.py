@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from fracture_watch.disk import digest
 from fracture_watch.errors import StorageUnavailable
 from fracture_watch.intake.mounts import Mounts
 from fracture_watch.intake.moving import moved, names
@@ -226,7 +227,7 @@ def _holds(path: Path, recorded: Recorded) -> bool:
         facts = path.lstat()
         if stamp_of(facts)[::2] != (source.size, source.inode) or not stat.S_ISREG(facts.st_mode) or sha256 is None:
             return False
-        return _digest(path) == sha256
+        return digest(path) == sha256
     except FileNotFoundError:
         return False
 
@@ -254,21 +255,16 @@ def _is_what_was_moved(name: Path, recorded: Recorded) -> bool:
             return False
         if sha256 is None:
             return abs(stamp[1] - source.modified_ns) <= _COARSE_NS
-        return _digest(name) == sha256
+        return digest(name) == sha256
     except FileNotFoundError:
         return False
 
 
 def _anonymous(source: SourceFile, outcome: Outcome) -> Path:
     """Below a folder, the place of a file that goes by an alias: its digest, and its suffix if that is a usual one."""
-    digest = outcome.sha256 or hashlib.sha256(source.name.encode()).hexdigest()
+    name = outcome.sha256 or hashlib.sha256(source.name.encode()).hexdigest()
     suffix = source.path.suffix.lower()
-    return Path(digest[:2], digest + (suffix if suffix in _SUFFIXES else ""))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return Path(name[:2], name + (suffix if suffix in _SUFFIXES else ""))
 
 
 def _below(root: Path, relative: Path) -> Path:

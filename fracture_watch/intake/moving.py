@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from fracture_watch.disk import sync_folder
 from fracture_watch.intake.settling import stamp_of
 
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
@@ -67,28 +68,24 @@ def _undone(target: Path) -> Iterator[None]:
 
 def _copied(source: Path, target: Path) -> bool:
     """Across devices: copy, fsync, give it its name, and only then remove the source."""
-    # If the bytes are the same: a move that was cut off before its last step.
-    if os.path.lexists(target) and (target.is_symlink() or not filecmp.cmp(source, target, shallow=False)):
-        return False
-    temporary = target.with_name(f".{target.name}.part")
-    with _undone(temporary):
-        with source.open("rb") as reader, temporary.open("wb") as writer:
-            copied = os.fstat(reader.fileno())
-            shutil.copyfileobj(reader, writer, 1 << 20)
-            writer.flush()
-            os.fsync(writer.fileno())
-        shutil.copystat(source, temporary)
-        temporary.replace(target)
-    _fsync_folder(target.parent)
+    copied = source.lstat()
+    temporary = target.with_name(f".{target.name}.{copied.st_ino:x}.part")
+    temporary.unlink(missing_ok=True)  # of a move that was cut off; by then it may be a second name of the target
+    if not os.path.lexists(target):
+        with _undone(temporary):
+            with source.open("rb") as reader, temporary.open("xb") as writer:
+                copied = os.fstat(reader.fileno())
+                shutil.copyfileobj(reader, writer, 1 << 20)
+                writer.flush()
+                os.fsync(writer.fileno())
+            shutil.copystat(source, temporary)
+            if not moved(temporary, target):  # somebody has taken the name meanwhile
+                temporary.unlink()
+                return False
+    elif target.is_symlink() or not filecmp.cmp(source, target, shallow=False):
+        return False  # if the bytes are the same: a move that was cut off before its last step
+    sync_folder(target.parent)
     with _undone(target):
         if _is_still(source, copied):
             source.unlink()
     return True
-
-
-def _fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

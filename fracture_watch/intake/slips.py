@@ -1,10 +1,10 @@
 """Slips: a JSON file beside a filed one says what came of it."""
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fracture_watch.disk import write_whole
 from fracture_watch.records import DISCLAIMER, Classified, Recorded, now
 from fracture_watch.texts import json_text
 
@@ -16,14 +16,7 @@ def slip_path(path: Path) -> Path:
 
 def write_slip(filed: Path, recorded: Recorded) -> None:
     """Write the slip of a filed file, whole or not at all."""
-    path = slip_path(filed)
-    temporary = path.with_name(f".{path.name}.part")
-    text = json_text(_slip(recorded), indent=1) + "\n"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())  # or a power cut leaves an empty slip under the right name
-    temporary.replace(path)
+    write_whole(slip_path(filed), f"{json_text(_slip(recorded), indent=1)}\n".encode())
 
 
 def _slip(recorded: Recorded) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from fracture_watch.disk import write_whole
 from fracture_watch.errors import InvalidModel, WrongUse
 from fracture_watch.model.pooling import Pool
 from fracture_watch.model.preprocess import Preprocessor, Resize
@@ -137,10 +138,8 @@ class Card(_Part):
         values = self.model_dump(mode="json") | {"classes": self.classes}
         # default_flow_style=None puts the innermost lists and mappings on one line each.
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
-        temporary = card_path(weights).with_suffix(".yaml.part")  # a card in use is whole at every moment
         try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(card_path(weights))
+            write_whole(card_path(weights), text.encode())  # a card in use is whole at every moment
         except OSError as error:
             raise WrongUse(f"{card_path(weights)}: the model card cannot be written: {error.strerror}") from error
 
@@ -214,12 +213,6 @@ class Card(_Part):
 def card_path(weights: Path) -> Path:
     """``saved_models/x.pth`` -> ``saved_models/x.yaml``."""
     return weights.with_suffix(".yaml")
-
-
-def digest(weights: Path) -> str:
-    """SHA-256 of the weights file, in hexadecimal."""
-    with weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def brief(error: Exception) -> str:

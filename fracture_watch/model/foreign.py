@@ -13,8 +13,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from fracture_watch.disk import digest
 from fracture_watch.errors import InvalidModel, WrongUse
-from fracture_watch.model.card import Card, Input, brief, card_path, digest
+from fracture_watch.model.card import Card, Input, brief, card_path
 from fracture_watch.model.network import Network
 from fracture_watch.model.preprocess import Resize
 from fracture_watch.model.weights import check_are_numbers, check_is_weights

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from fracture_watch.disk import write_whole
 from fracture_watch.errors import StorageUnavailable
 from fracture_watch.model.preprocess import Preprocessor
 from fracture_watch.records import Label, Pixels, Prediction, Prepared
@@ -201,20 +202,9 @@ class Gallery:
         """Put a picture in its place; raises as a call does."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, picture)
+            write_whole(path, picture)
         except OSError as error:
             raise StorageUnavailable(f"the heat map {path} cannot be written: {error.strerror}") from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all. One temporary name a picture, so that what a crash left is used up by the next attempt."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(content)
-    try:
-        temporary.replace(path)
-    except FileNotFoundError:
-        if not path.exists():  # else another process drew the same picture just now and took the name along
-            raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fracture_watch.disk import digest
 from fracture_watch.errors import InvalidModel
-from fracture_watch.model.card import Card, card_path, digest
+from fracture_watch.model.card import Card, card_path
 from fracture_watch.model.inference import folded
 from fracture_watch.model.network import Network
 

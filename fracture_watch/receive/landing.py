@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from fracture_watch.disk import digest, sync_folder
 from fracture_watch.errors import StorageUnavailable, TooLarge
 from fracture_watch.intake.mounts import Mounts
 from fracture_watch.intake.moving import names
@@ -154,10 +155,10 @@ class Landing:
             If something else kept it from being written.
         """
         try:
-            digest = arriving.sync()
-            name = f"{uid}-{digest[:_DIGITS]}.dcm"
+            sha256 = arriving.sync()
+            name = f"{uid}-{sha256[:_DIGITS]}.dcm"
             folder = self._folder_of(sender)
-            path = self._placed(arriving, folder / name, digest)
+            path = self._placed(arriving, folder / name, sha256)
             self._sync(folder)
         except OSError as error:
             if error.errno in _NO_ROOM:
@@ -167,7 +168,7 @@ class Landing:
             raise
         finally:
             arriving.discard()
-        return Landed(path, arriving.size, digest)
+        return Landed(path, arriving.size, sha256)
 
     def require_room(self) -> None:
         """Raise ``StorageUnavailable`` if objects should not be taken now."""
@@ -189,12 +190,12 @@ class Landing:
             path.unlink(missing_ok=True)
         return len(left)
 
-    def _placed(self, arriving: Arriving, wanted: Path, digest: str) -> Path:
+    def _placed(self, arriving: Arriving, wanted: Path, sha256: str) -> Path:
         """Where it lies now; the watcher may remove the folder at any moment while it is empty."""
         for _ in range(_ATTEMPTS):
             with self._placing, contextlib.suppress(FileNotFoundError):
                 self._make(wanted.parent)
-                return _named(arriving.path, wanted, digest)
+                return _named(arriving.path, wanted, sha256)
         raise StorageUnavailable(
             f"{wanted.parent} cannot be made, or is removed again and again; see who else does that"
         )
@@ -210,28 +211,23 @@ class Landing:
         """See that all names on the way are on disk; a folder that is gone was emptied: what it held is filed."""
         for place in (*self._between(folder), self._inbox):
             with contextlib.suppress(FileNotFoundError):
-                handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-                try:
-                    os.fsync(handle)
-                finally:
-                    os.close(handle)
+                sync_folder(place)
 
     def _between(self, folder: Path) -> list[Path]:
         """The folder and those around it, up to the inbox, which is not made anew where it is gone."""
         return [place for place in (folder, *folder.parents) if self._inbox in place.parents]
 
 
-def _named(path: Path, wanted: Path, digest: str) -> Path:
+def _named(path: Path, wanted: Path, sha256: str) -> Path:
     """Give it its name by a rename, which tells the watcher that it is whole; what is there is never overwritten."""
-    target = next(name for name in names(wanted) if not os.path.lexists(name) or _holds(name, digest))
+    target = next(name for name in names(wanted) if not os.path.lexists(name) or _holds(name, sha256))
     if not os.path.lexists(target):
         path.rename(target)
     return target
 
 
-def _holds(path: Path, digest: str) -> bool:
+def _holds(path: Path, sha256: str) -> bool:
     """Whether an object is there already. Its name holds but the beginning of the digest, which a sender may match."""
     if path.is_symlink() or not path.is_file():
         return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == digest
+    return digest(path) == sha256

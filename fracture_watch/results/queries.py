@@ -1,28 +1,15 @@
 """Questions to the views ``results`` and ``studies``, as the command line and the web service ask them."""
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from types import NoneType
 from typing import Any
 
-from sqlalchemy import (
-    ColumnClause,
-    ColumnElement,
-    Double,
-    Integer,
-    Select,
-    and_,
-    column,
-    literal,
-    select,
-    table,
-    tuple_,
-)
+from sqlalchemy import ColumnClause, ColumnElement, Double, Integer, Select, column, select, table
 
-from fracture_watch.records import Label
-from fracture_watch.results import cursors
+from fracture_watch.results import cursors, paging
 from fracture_watch.results.database import Database
+from fracture_watch.results.paging import Page
 from fracture_watch.results.types import NUMBER, TEXT
 
 COLUMNS = (
@@ -48,12 +35,6 @@ def _typed(name: str) -> ColumnClause[Any]:
 RESULTS = table("results", *map(_typed, COLUMNS))
 STUDIES = table("studies", *map(_typed, STUDY_COLUMNS))
 _NEWEST = ("completed_at", "id")
-_URGENT = ("max_probability", "last_result_at", "study_uid")
-_WORKLIST: tuple[str | None, ...] = (
-    str(Label.FRACTURED),
-    str(Label.NOT_FRACTURED),
-    None,
-)  # None: nothing of it was classified
 _MOST_OF_A_STUDY = 1000  # rows that come with it; a study with more is asked for page by page
 
 
@@ -72,8 +53,9 @@ class Filter:
 
     def statement(self, after: cursors.Position | None = None) -> Select[Any]:
         """The query, newest first; ``after``: what follows the row that is there in that order."""
-        wanted = self._conditions() + ([_before(_NEWEST, after)] if after else [])
-        newest = _descending(_NEWEST)
+        order = [RESULTS.c[name] for name in _NEWEST]
+        wanted = self._conditions() + ([paging.past(order, after)] if after else [])
+        newest = [name.desc() for name in order]
         alone = self == Filter(min_probability=self.min_probability, limit=self.limit)
         if alone and self.min_probability is not None and self.limit:
             # Probabilities are in no order of time. Bounded on both sides, SQLite takes their index, finds the newest
@@ -126,14 +108,6 @@ class StudyFilter:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A piece of an answer; ``next_cursor`` asks for the next one and is ``None`` at the end."""
-
-    rows: list[dict[str, Any]]
-    next_cursor: str | None
-
-
 def results(database: Database, wanted: Filter) -> Iterator[dict[str, Any]]:
     """Stream the matching rows as dictionaries with the view's columns, newest first."""
     with database.reading() as connection:
@@ -161,7 +135,7 @@ def page(database: Database, wanted: Filter, after: str | None = None, limit: in
     statement = replace(wanted, limit=limit + 1).statement(position)
     with database.reading() as connection:
         rows = [dict(row) for row in connection.execute(statement).mappings()]
-    return _cut(rows, limit, question, _NEWEST)
+    return paging.cut(rows, limit, question, _NEWEST)
 
 
 def one(database: Database, file_id: int) -> dict[str, Any] | None:
@@ -194,38 +168,14 @@ def studies(database: Database, wanted: StudyFilter, after: str | None = None, l
     InvalidCursor
         If ``after`` is none that was given out for this filter.
     """
-    question, names = repr(wanted), ("prediction", *_URGENT)
-    parts, position = _WORKLIST, None
-    if after is not None:
-        start, *position = cursors.decode(question, after, (str, float, str, str), (NoneType, NoneType, str, str))
-        parts = _WORKLIST[_WORKLIST.index(start) :] if start in _WORKLIST else ()
-    rows: list[dict[str, Any]] = []
+    question = repr(wanted)
+    position = paging.urgency(question, after)
     with database.reading() as connection:
-        for part in [part for part in parts if wanted.prediction in (None, part)]:
-            statement = wanted.statement().where(STUDIES.c.prediction == part).order_by(*_descending(_URGENT))
-            if position is not None and part == start:
-                statement = statement.where(_before(_URGENT, position))
-            found = connection.execute(statement.limit(limit + 1 - len(rows))).mappings()
-            rows += [dict(row) for row in found]
-            if len(rows) > limit:
-                break
-    return _cut(rows, limit, question, names)
-
-
-def _descending(names: Sequence[str]) -> list[ColumnElement[Any]]:
-    return [column(name).desc() for name in names]
-
-
-def _before(names: Sequence[str], position: cursors.Position) -> ColumnElement[bool]:
-    """What follows a row in descending order, among rows that are null where it is."""
-    places = [(_typed(name), value) for name, value in zip(names, position, strict=True)]
-    known = [(name, literal(value, name.type)) for name, value in places if value is not None]
-    following = tuple_(*[name for name, _ in known]) < tuple_(*[value for _, value in known])
-    return and_(*[name.is_(None) for name, value in places if value is None], following)
-
-
-def _cut(rows: list[dict[str, Any]], limit: int, question: str, names: Sequence[str]) -> Page:
-    """One row more than the page takes was asked for, to know whether there is a next one."""
-    if len(rows) <= limit:
-        return Page(rows, None)
-    return Page(rows[:limit], cursors.encode(question, [rows[limit - 1][name] for name in names]))
+        rows = paging.most_urgent(
+            connection,
+            wanted.statement(),
+            prediction=wanted.prediction,
+            position=position,
+            limit=limit + 1,
+        )
+    return paging.cut(rows, limit, question, paging.URGENCY)

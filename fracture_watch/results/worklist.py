@@ -1,9 +1,7 @@
 """The worklist: studies in the order in which somebody should look at them, what stands for each, and what failed."""
 
-import operator
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
-from types import NoneType
 from typing import Any
 
 from sqlalchemy import (
@@ -13,27 +11,23 @@ from sqlalchemy import (
     and_,
     exists,
     func,
-    literal,
     literal_column,
     or_,
     select,
     text,
-    tuple_,
     union_all,
 )
 from sqlalchemy.orm import InstrumentedAttribute
 
-from fracture_watch.records import Label, Status
-from fracture_watch.results import cursors
+from fracture_watch.records import Status
+from fracture_watch.results import cursors, paging
 from fracture_watch.results.database import Database
-from fracture_watch.results.queries import Page
+from fracture_watch.results.paging import Page
 from fracture_watch.results.schema import PROBLEM, START, STARTS, FileRow, ModelRow, StudyRow
-from fracture_watch.results.types import NUMBER, TEXT
+from fracture_watch.results.types import TEXT
 
-PARTS: tuple[str | None, ...] = (str(Label.FRACTURED), str(Label.NOT_FRACTURED), None)
 PROBLEMS = (Status.FAILED, Status.REJECTED, Status.STALLED)
-_ORDER = ("max_probability", "last_result_at", "study_uid")
-_STUDY = StudyRow.__table__
+_STUDY, _FILE = StudyRow.__table__, FileRow.__table__
 _START = literal_column(START, TEXT)
 _RARE = 20_000  # files with a value, up to which their studies are looked up first; else it is met soon on the way
 _FEW = 5000  # studies of some days, up to which they are looked up and sorted
@@ -69,21 +63,15 @@ def page(database: Database, wanted: Wanted, after: str | None = None, limit: in
     InvalidCursor
         If ``after`` is none that was given out for this question.
     """
-    position = None
-    if after is not None:
-        shapes = (str, float, str, str), (NoneType, NoneType, str, str)
-        position = cursors.decode(repr(wanted), after, *shapes)
+    position = paging.urgency(repr(wanted), after)
     with database.reading() as connection:
         rows = _walk(connection, wanted, position, limit + 1)
-    if len(rows) <= limit:
-        return Page(rows, None)
-    last = rows[limit - 1]
-    return Page(rows[:limit], cursors.encode(repr(wanted), [last[name] for name in ("prediction", *_ORDER)]))
+    return paging.cut(rows, limit, repr(wanted), paging.URGENCY)
 
 
 def beside(database: Database, wanted: Wanted, study: dict[str, Any]) -> tuple[str | None, str | None]:
     """The studies before and after one in the worklist, by ``study_uid``."""
-    position = [study[name] for name in ("prediction", *_ORDER)]
+    position = [study[name] for name in paging.URGENCY]
     with database.reading() as connection:
         before = _walk(connection, wanted, position, 1, forwards=False)
         after = _walk(connection, wanted, position, 1)
@@ -118,7 +106,8 @@ def counts(database: Database) -> dict[str, int]:
     with database.reading() as connection:
         found = {name or "unclassified": count for name, count in connection.execute(studies)}
         found |= {str(status): count for status, count in connection.execute(problems)}
-    return {str(name or "unclassified"): found.get(str(name or "unclassified"), 0) for name in (*PARTS, *PROBLEMS)}
+    names = [str(name or "unclassified") for name in (*paging.PARTS, *PROBLEMS)]
+    return {name: found.get(name, 0) for name in names}
 
 
 def problems(database: Database, status: Status, after: str | None = None, limit: int = 50) -> Page:
@@ -129,18 +118,14 @@ def problems(database: Database, status: Status, after: str | None = None, limit
     InvalidCursor
         If ``after`` is none that was given out for this status.
     """
-    newest = FileRow.completed_at, FileRow.id
-    statement = select(FileRow.__table__).where(text(PROBLEM), FileRow.status == str(status))
+    newest = _FILE.c.completed_at, _FILE.c.id
+    statement = select(_FILE).where(text(PROBLEM), _FILE.c.status == str(status))
     if after is not None:
-        place = cursors.decode(str(status), after, (str, int))
-        statement = statement.where(tuple_(*newest) < tuple_(literal(place[0], TEXT), literal(place[1], NUMBER)))
+        statement = statement.where(paging.past(newest, cursors.decode(str(status), after, (str, int))))
     with database.reading() as connection:
         found = connection.execute(statement.order_by(*[name.desc() for name in newest]).limit(limit + 1)).mappings()
         rows = [dict(row) for row in found]
-    if len(rows) <= limit:
-        return Page(rows, None)
-    last = rows[limit - 1]
-    return Page(rows[:limit], cursors.encode(str(status), [last["completed_at"], last["id"]]))
+    return paging.cut(rows, limit, str(status), ("completed_at", "id"))
 
 
 def choices(database: Database, name: str) -> list[str]:
@@ -157,32 +142,14 @@ def choices(database: Database, name: str) -> list[str]:
 def _walk(
     connection: Connection, wanted: Wanted, position: cursors.Position | None, limit: int, *, forwards: bool = True
 ) -> list[dict[str, Any]]:
-    """Studies from a position on, in the order of the worklist or against it."""
-    parts = PARTS if forwards else PARTS[::-1]
-    start = position[0] if position else None
-    if position is not None:
-        parts = parts[parts.index(start) :] if start in PARTS else ()
-    narrowed = _narrowed(connection, wanted)
-    rows: list[dict[str, Any]] = []
-    for part in [part for part in parts if wanted.prediction in (None, part)]:
-        statement = narrowed.where(_STUDY.c.prediction == part)
-        if position is not None and part == start:
-            statement = statement.where(_past(position[1:], forwards=forwards))
-        order = [_STUDY.c[name].desc() if forwards else _STUDY.c[name] for name in _ORDER]
-        found = connection.execute(statement.order_by(*order).limit(limit - len(rows))).mappings()
-        rows += [dict(row) for row in found]
-        if len(rows) >= limit:
-            break
-    return rows
-
-
-def _past(position: Sequence[Any], *, forwards: bool) -> ColumnElement[bool]:
-    """What follows a study among those whose probability is null where its own is."""
-    places = [(_STUDY.c[name], value) for name, value in zip(_ORDER, position, strict=True)]
-    known = [(name, literal(value, name.type)) for name, value in places if value is not None]
-    compare = operator.lt if forwards else operator.gt
-    following = compare(tuple_(*[name for name, _ in known]), tuple_(*[value for _, value in known]))
-    return and_(*[name.is_(None) for name, value in places if value is None], following)
+    return paging.most_urgent(
+        connection,
+        _narrowed(connection, wanted),
+        prediction=wanted.prediction,
+        position=position,
+        limit=limit,
+        forwards=forwards,
+    )
 
 
 def _narrowed(connection: Connection, wanted: Wanted) -> Select[Any]:

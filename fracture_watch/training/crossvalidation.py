@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
+from fracture_watch.disk import write_whole
 from fracture_watch.errors import WrongUse
 from fracture_watch.training.answers import Answers
 from fracture_watch.training.data import Example, fingerprint
@@ -93,9 +94,7 @@ def _write(path: Path, examples: Sequence[Example], answers: Answers, own: str) 
         {"image": example.path.name, "logits": logits.tolist(), "hit": hit}
         for example, logits, hit in zip(examples, answers.logits, answers.hits, strict=True)
     ]
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps({"of": own, "answers": rows}), encoding="utf-8")
-    part.replace(path)
+    write_whole(path, json.dumps({"of": own, "answers": rows}).encode())
 
 
 def _read(path: Path, examples: Sequence[Example], own: str) -> dict[Path, tuple[Any, bool | None]]:

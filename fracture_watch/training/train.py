@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from fracture_watch import golden
+from fracture_watch.disk import digest
 from fracture_watch.errors import WrongUse
-from fracture_watch.model.card import Calibration, Card, Input, OneView, Threshold, Views, digest
+from fracture_watch.model.card import Calibration, Card, Input, OneView, Threshold, Views
 from fracture_watch.model.classifier import Classifier
 from fracture_watch.model.network import Network
 from fracture_watch.model.preprocess import Preprocessor

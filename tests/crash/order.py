@@ -45,7 +45,7 @@ class _Seen:
         if call == "commit":
             self._committed.update(paths)
         elif call == "link":
-            self._require_committed(paths[0])
+            self._renamed(*paths[:2])
             self._linked.add(paths[0])
         elif call == "copy":
             self._require_committed(paths[0])
@@ -54,6 +54,8 @@ class _Seen:
             self._renamed(*paths[:2])
         elif call == "fsync":
             self._synced(paths[0])
+        elif call == "unlink":
+            self._copies.pop(paths[0], None)
 
     def _renamed(self, source, target):
         if source.startswith(self._inbox):
@@ -74,7 +76,7 @@ class _Seen:
         if not source.startswith(self._inbox):
             return
         self._require_committed(source)
-        steps = self._copies.pop(source, {"steps": None})["steps"]
+        steps = self._copies.get(source, {"steps": None})["steps"]
         if steps is None:
             if source not in self._linked and not self._deletes:
                 self.complaints.append(f"{source} was removed and is nowhere else")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 START = "start of a life"
 _PROGRAM = "fracture_watch."
+_PASSES_ON = ("writing", "_named", "_undone", "write_whole", "sync_folder", "_alone")
 _CALLS = ("link", "unlink", "replace", "rename", "rmdir", "fsync")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
@@ -126,7 +127,7 @@ def _caller():
     frame = sys._getframe(2)
     while frame:
         module, function = frame.f_globals.get("__name__", ""), frame.f_code.co_name
-        if module.startswith(_PROGRAM) and function not in ("writing", "_named", "_undone"):
+        if module.startswith(_PROGRAM) and function not in _PASSES_ON:
             return f"{module.rpartition('.')[2]}.{function}"
         frame = frame.f_back
     return ""

@@ -14,8 +14,8 @@ DUE = {  # what a life cannot be without; everything else that a first one came 
     "moved": {"commit in store.record", "commit in store.filed", "link in moving.moved", "unlink in moving.moved"},
     "moved with receipts": {"fsync in slips.write_slip", "replace in slips.write_slip"},
     "moved to another device": {
-        "copy in moving._copied", "fsync in moving._copied", "replace in moving._copied",
-        "fsync in moving._fsync_folder", "unlink in moving._copied",
+        "copy in moving._copied", "fsync in moving._copied", "link in moving.moved", "unlink in moving.moved",
+        "unlink in moving._copied",
     },
     "kept": {"commit in store.record"},
     "deleted": {"commit in store.record", "unlink in filing._put"},
@@ -57,7 +57,7 @@ def test_a_few_kills(world, judged, name):
     assert in_order(built) == []
 
 
-@pytest.mark.parametrize("crossing", ["before fsync in filing.probe", "before replace in heatmap._write"])
+@pytest.mark.parametrize("crossing", ["before fsync in filing.probe", "before replace in heatmap.keep"])
 def test_an_unfinished_file_of_a_dead_daemon_does_not_stay(world, judged, crossing):
     built = world()
     built.fill(pictures=1, junk=0)

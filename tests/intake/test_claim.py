@@ -3,11 +3,12 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from fracture_watch.errors import InvalidSettings
-from fracture_watch.intake.claim import claimed, holder
+from fracture_watch.intake.claim import claimed, holder, name_of
 
 HOLD = (
     "import sys, time, pathlib; from fracture_watch.intake.claim import claimed\n"
@@ -62,3 +63,17 @@ def test_a_lock_is_no_way_to_somebody_elses_file(tmp_path):
 def test_whatever_stands_in_a_held_lock_is_survived(tmp_path, other):
     (tmp_path / "lock").write_text("[1]")
     assert holder(tmp_path / "lock") == "another process"
+
+
+def test_starts_at_once_give_an_inbox_one_name(tmp_path):
+    with ThreadPoolExecutor(8) as starts:
+        for number in range(50):
+            place = tmp_path / f"inbox-{number}.name"
+            names = set(starts.map(lambda _, place=place: name_of(place, make=True), range(8)))
+            assert names == {place.read_text().strip()}
+    assert len(list(tmp_path.iterdir())) == 50
+
+
+def test_an_inbox_without_a_name_stays_without_one_unless_it_is_to_get_one(tmp_path):
+    assert name_of(tmp_path / "name", make=False) is None
+    assert not (tmp_path / "name").exists()

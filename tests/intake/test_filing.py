@@ -392,10 +392,20 @@ def test_a_copy_that_was_cut_off_before_its_source_was_removed_is_finished(tmp_p
     assert (tree(far), tree(tmp_path)) == ({"a.dcm": b"pixels"}, {})
 
 
+def test_a_copy_that_was_cut_off_with_its_name_and_its_temporary_one_is_finished(tmp_path, far):
+    house = House(tmp_path, processed_dir=far)
+    recorded = house.commit(house.receive(), GOOD)
+    temporary = far / f".a.dcm.{recorded.source.inode:x}.part"
+    temporary.write_bytes(b"pixels")
+    (far / "a.dcm").hardlink_to(temporary)
+    assert house.filing.file(recorded) == far / "a.dcm"
+    assert (tree(far), tree(tmp_path)) == ({"a.dcm": b"pixels"}, {})
+
+
 def test_a_copy_that_was_cut_off_in_the_middle_is_made_again(tmp_path, far):
     house = House(tmp_path, processed_dir=far)
     recorded = house.commit(house.receive(), GOOD)
-    (far / ".a.dcm.part").write_bytes(b"pix")
+    (far / f".a.dcm.{recorded.source.inode:x}.part").write_bytes(b"pix")
     house.filing.file(recorded)
     assert tree(far) == {"a.dcm": b"pixels"}
 

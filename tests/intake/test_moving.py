@@ -10,7 +10,7 @@ import pytest
 from fracture_watch.intake import moving
 from fracture_watch.intake.moving import moved
 
-SAFE = ["fsync copy", "replace", "fsync folder", "unlink source"]
+SAFE = ["fsync copy", "name", "fsync folder", "unlink source"]
 
 
 @contextmanager
@@ -28,7 +28,8 @@ def steps_of(monkeypatch, source):
         monkeypatch.setattr(os, name, recorded)
 
     recording("fsync", lambda handle: "fsync folder" if Path(f"/proc/self/fd/{handle}").is_dir() else "fsync copy")
-    recording("replace", lambda *_: "replace")
+    recording("link", lambda from_, _: "name" if Path(from_) != source else "link source")
+    recording("replace", lambda *_: "name")
     recording("unlink", lambda path, **_: "unlink source" if Path(path) == source else "unlink")
     yield seen
 
@@ -74,3 +75,18 @@ def test_what_a_sender_puts_under_the_name_during_a_move_stays(tmp_path, elsewhe
     monkeypatch.setattr(getattr(moving, module.__name__), name, interrupted)
     assert moved(source, target)
     assert (target.read_bytes(), source.read_bytes()) == (b"old", b"new")
+
+
+def test_what_comes_under_the_name_while_a_copy_is_made_is_not_overwritten(tmp_path, elsewhere, monkeypatch):
+    source, target = tmp_path / "a", elsewhere / "a"
+    source.write_bytes(b"ours")
+    copy = shutil.copyfileobj
+
+    def copying(*arguments):
+        copy(*arguments)
+        target.write_bytes(b"another's")
+
+    monkeypatch.setattr(moving.shutil, "copyfileobj", copying)
+    assert not moved(source, target)
+    assert {path.name: path.read_bytes() for path in elsewhere.iterdir()} == {"a": b"another's"}
+    assert source.read_bytes() == b"ours"

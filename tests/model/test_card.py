@@ -69,7 +69,7 @@ def test_a_card_that_yaml_trips_over_is_refused(own, value):
 
 
 def test_a_card_that_cannot_be_written_says_so(own):
-    card_path(own).with_suffix(".yaml.part").mkdir()
+    own.with_name(".own.yaml.part").mkdir()
     with pytest.raises(WrongUse, match="the model card cannot be written: Is a directory"):
         Card.load(own).save(own)
 

@@ -3,9 +3,10 @@ import os
 import pytest
 import torch
 
+from fracture_watch.disk import digest
 from fracture_watch.errors import InvalidModel
 from fracture_watch.model import load_classifier
-from fracture_watch.model.card import Card, digest
+from fracture_watch.model.card import Card
 from fracture_watch.model.network import Network
 from fracture_watch.model.weights import load_network
 from tests.conftest import make_weights
