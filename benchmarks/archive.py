@@ -11,10 +11,11 @@ from typing import Any
 
 from sqlalchemy import insert
 
-from fracture_watch.records import Label, ModelFacts, Status, as_utc
+from fracture_watch.records import Label, ModelFacts, Status
 from fracture_watch.results.database import Database
 from fracture_watch.results.schema import FileRow, ModelRow, StudyRow
 from fracture_watch.results.studies import count_studies
+from fracture_watch.times import as_utc
 
 OLD = ModelFacts("fracture-lite0", "0.3.0", "0a1b2c3d4e5f6a7b")
 NEW = ModelFacts("fracture-lite0", "0.4.0", "1b2c3d4e5f6a7b8c")

@@ -28,9 +28,11 @@ from sqlalchemy import create_engine, make_url, text
 from benchmarks.archive import NEW, build
 from benchmarks.cluster import Cluster
 from benchmarks.million import PAGE, pages, questions
-from fracture_watch.records import Classified, Facts, Label, Prediction, SourceFile, now
+from fracture_watch.outcomes import Classified
+from fracture_watch.records import Facts, Label, Prediction, SourceFile
 from fracture_watch.results.database import Database
 from fracture_watch.results.store import Store
+from fracture_watch.times import now
 
 BATCH = 16  # model.batch_size
 SPELLED = PAGE.with_name("postgresql.md")  # questions that PostgreSQL wants in other words

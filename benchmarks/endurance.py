@@ -30,7 +30,7 @@ from PIL import Image
 
 from fracture_watch import golden
 from fracture_watch.disk import digest
-from fracture_watch.intake.folder import Tree
+from fracture_watch.intake.tree import Tree
 from fracture_watch.model.card import Calibration, Card, Input, Threshold
 from fracture_watch.model.network import Network
 

@@ -22,7 +22,7 @@ import yaml
 from benchmarks.bench import ROOT, SMALL, machine, write_inputs
 from fracture_watch import assembly
 from fracture_watch.config import load_settings
-from fracture_watch.intake.folder import scan
+from fracture_watch.intake.tree import scan
 from fracture_watch.pipeline import batches
 from fracture_watch.service import in_place
 

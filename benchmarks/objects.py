@@ -21,7 +21,8 @@ from fracture_watch.imaging.limits import Limits
 from fracture_watch.model.card import Card
 from fracture_watch.model.heatmap import Illustrator
 from fracture_watch.objects import Order, build
-from fracture_watch.records import Kind, Label, Prediction, now
+from fracture_watch.records import Kind, Label, Prediction
+from fracture_watch.times import now
 
 WEIGHTS = Path(__file__).parents[1] / "saved_models" / "fracture_best_model.pth"
 SHAPES = (1200, 800), (2500, 2048)

@@ -22,9 +22,10 @@ import torch
 from benchmarks.archive import build
 from benchmarks.bench import SMALL, machine, write_inputs
 from benchmarks.engines import files_a_second
-from fracture_watch.intake.folder import Tree, scan
+from fracture_watch.intake.tree import Tree, scan
+from fracture_watch.outcomes import Classified, Outcome
 from fracture_watch.pipeline import batches
-from fracture_watch.records import Classified, Facts, Label, ModelFacts, Outcome, Prediction, SourceFile
+from fracture_watch.records import Facts, Label, ModelFacts, Prediction, SourceFile
 from fracture_watch.results.database import Database
 from fracture_watch.results.store import Store
 from fracture_watch.service import Service, in_place

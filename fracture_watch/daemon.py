@@ -10,16 +10,18 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from fracture_watch.delivery.exports import log_line, printable
+from fracture_watch.delivery.exports import log_line
 from fracture_watch.delivery.metrics import Metrics
 from fracture_watch.errors import TRANSIENT, SystemicError
 from fracture_watch.intake.filing import Filing
 from fracture_watch.intake.folder import Folder
 from fracture_watch.intake.settling import Settled, is_still_there
-from fracture_watch.records import Classified, Duplicate, Failed, Outcome, Recorded, SourceFile, Stalled
+from fracture_watch.outcomes import Classified, Duplicate, Failed, Outcome, Recorded, Stalled
+from fracture_watch.records import SourceFile
 from fracture_watch.results.rows import source_text
 from fracture_watch.results.store import Store
 from fracture_watch.service import Done, Service
+from fracture_watch.texts import printable
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,9 @@ from fracture_watch.delivery.shelf import Shelf
 from fracture_watch.errors import Unreadable, WrongUse
 from fracture_watch.objects import Workshop
 from fracture_watch.pipeline import Classifier, Decoder
-from fracture_watch.records import Kind, Label, ModelFacts, Prediction, SourceFile, Status, now
+from fracture_watch.records import Kind, Label, ModelFacts, Prediction, SourceFile, Status
 from fracture_watch.results.rows import as_path
+from fracture_watch.times import now
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,9 @@ from fracture_watch.delivery.shelf import Shelf
 from fracture_watch.errors import FractureWatchError, Internal, SystemicError, Unreadable
 from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.model.heatmap import Illustrator, overlay, rgb, shrunk
-from fracture_watch.records import Classified, Kind, Label, Outcome, Prediction, SourceFile, now
+from fracture_watch.outcomes import Classified, Outcome
+from fracture_watch.records import Kind, Label, Prediction, SourceFile
+from fracture_watch.times import now
 
 log = logging.getLogger(__name__)
 Made = TypeVar("Made")

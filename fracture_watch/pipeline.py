@@ -6,19 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Protocol, TypeAlias, TypeVar
 
 from fracture_watch.errors import FileFailed, FileRejected, FractureWatchError, Internal, SystemicError
-from fracture_watch.records import (
-    Classified,
-    Duplicate,
-    Failed,
-    Filed,
-    Outcome,
-    Pixels,
-    Prediction,
-    Prepared,
-    Rejected,
-    Source,
-    Upload,
-)
+from fracture_watch.outcomes import Classified, Duplicate, Failed, Outcome, Rejected
+from fracture_watch.records import Filed, Pixels, Prediction, Prepared, Source, Upload
 from fracture_watch.stages import Measure, unmeasured
 
 log = logging.getLogger(__name__)

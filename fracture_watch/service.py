@@ -12,7 +12,8 @@ from fracture_watch.engine import Engine
 from fracture_watch.errors import FractureWatchError, Internal, Unreadable
 from fracture_watch.intake.filing import Filing
 from fracture_watch.intake.settling import is_still_there
-from fracture_watch.records import Failed, Outcome, Recorded, Rejected, SourceFile
+from fracture_watch.outcomes import Failed, Outcome, Recorded, Rejected
+from fracture_watch.records import SourceFile
 from fracture_watch.results.database import Database
 from fracture_watch.results.store import Store
 from fracture_watch.results.trail import Quarantined, note_put_back

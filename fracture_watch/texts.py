@@ -10,6 +10,11 @@ def how_to_install(extra: str) -> str:
     return f"pip install 'fracture-watch[{extra}]', or in a checkout: {checkout}"
 
 
+def printable(text: str) -> str:
+    """Text that stays on one line and can be written to any terminal or log."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
+
+
 def json_text(value: Any, indent: int | None = None) -> str:
     """JSON in which every character that a terminal might obey is an escape; letters of any language stay."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)

@@ -9,7 +9,7 @@ from typing import Any
 
 from fracture_watch.intake.claim import holder
 from fracture_watch.intake.completeness import Completeness
-from fracture_watch.intake.folder import Tree
+from fracture_watch.intake.tree import Tree
 from fracture_watch.records import Kind, Status
 from fracture_watch.results.rows import as_path
 from fracture_watch.results.trail import Trail

@@ -6,7 +6,8 @@ from functools import partial
 from fracture_watch.model.heatmap import layer, painted, plain
 from fracture_watch.model.preprocess import Preprocessor
 from fracture_watch.pipeline import Classifier, Workers
-from fracture_watch.records import Filed, SourceFile, now
+from fracture_watch.records import Filed, SourceFile
+from fracture_watch.times import now
 
 
 class Viewer:

@@ -8,7 +8,7 @@ import pytest
 
 from fracture_watch import assembly
 from fracture_watch.config import load_settings
-from fracture_watch.intake.folder import Tree, scan
+from fracture_watch.intake.tree import Tree, scan
 from fracture_watch.pipeline import batches
 from fracture_watch.results.queries import COLUMNS, Filter, results
 from fracture_watch.service import in_place

@@ -27,7 +27,8 @@ from fracture_watch.delivery.finding import object_uid
 from fracture_watch.delivery.metrics import Metrics
 from fracture_watch.delivery.shelf import Shelf
 from fracture_watch.errors import InvalidSettings
-from fracture_watch.records import Kind, as_utc
+from fracture_watch.records import Kind
+from fracture_watch.times import as_utc
 from tests.conftest import REPOSITORY, SHARED, png, write_config
 from tests.delivery.objects import PIXELS, finding, read, source, verdict
 from tests.delivery.test_dicom_objects import HAND, child

@@ -18,9 +18,10 @@ from fracture_watch.delivery.exports import log_line, write_csv, write_json, wri
 from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.imaging.reader import open_image
 from fracture_watch.intake.filing import Filing
-from fracture_watch.intake.folder import Tree, scan
+from fracture_watch.intake.tree import Tree, scan
+from fracture_watch.outcomes import Classified, Rejected
 from fracture_watch.pipeline import Pipeline
-from fracture_watch.records import Classified, Label, ModelFacts, Prediction, Rejected
+from fracture_watch.records import Label, ModelFacts, Prediction
 from fracture_watch.results.database import Database
 from fracture_watch.results.queries import COLUMNS, Filter, results
 from fracture_watch.results.store import Store

@@ -4,19 +4,9 @@ import numpy as np
 import pytest
 
 from fracture_watch.errors import Corrupt, DatabaseUnavailable, InvalidModel, NotAnImage
+from fracture_watch.outcomes import Classified, Duplicate, Failed, Rejected
 from fracture_watch.pipeline import Pipeline
-from fracture_watch.records import (
-    Classified,
-    Duplicate,
-    Facts,
-    Failed,
-    Label,
-    ModelFacts,
-    Prediction,
-    Prepared,
-    Rejected,
-    Upload,
-)
+from fracture_watch.records import Facts, Label, ModelFacts, Prediction, Prepared, Upload
 
 MODEL = ModelFacts("m", "1", "x")
 

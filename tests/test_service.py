@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from fracture_watch.errors import DatabaseUnavailable
-from fracture_watch.records import Facts, Failed, ModelFacts, Outcome, SourceFile, now
+from fracture_watch.outcomes import Failed, Outcome
+from fracture_watch.records import Facts, ModelFacts, SourceFile
 from fracture_watch.results.database import Database
 from fracture_watch.results.store import Store
 from fracture_watch.service import Service, in_place
+from fracture_watch.times import now
 from tests.results.test_store import classified
 
 MODEL = ModelFacts("small", "1", "0123456789abcdef")

@@ -8,7 +8,8 @@ from fracture_watch.config import load_settings
 from fracture_watch.imaging import read
 from fracture_watch.model.card import Calibration, Input, OneView, Threshold, Views
 from fracture_watch.model.heatmap import DataUrl, Illustrator
-from fracture_watch.records import Classified, Upload
+from fracture_watch.outcomes import Classified
+from fracture_watch.records import Upload
 from tests.conftest import make_weights, png, write_config
 from tests.dicoms import dicom
 

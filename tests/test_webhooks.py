@@ -19,7 +19,8 @@ from fracture_watch import assembly
 from fracture_watch.cli import main
 from fracture_watch.config import load_settings
 from fracture_watch.delivery.webhook import Webhook
-from fracture_watch.records import Delivery, Kind
+from fracture_watch.outcomes import Delivery
+from fracture_watch.records import Kind
 from tests.conftest import REPOSITORY, png, write_config
 from tests.delivery.receiver import SECRET, Receiver, answering
 from tests.delivery.test_webhook import DELIVERY

@@ -12,8 +12,9 @@ from fracture_watch.assembly.destinations import object_channels, object_subscri
 from fracture_watch.assembly.storage import open_database, watcher_of
 from fracture_watch.config import HookSettings, Settings
 from fracture_watch.errors import DatabaseUnavailable
-from fracture_watch.records import Kind, as_utc
+from fracture_watch.records import Kind
 from fracture_watch.results.outbox import Outbox, Standing, Subscription
+from fracture_watch.times import as_utc
 
 if TYPE_CHECKING:
     from fracture_watch.delivery.metrics import Metrics

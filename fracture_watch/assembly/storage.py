@@ -12,8 +12,8 @@ from fracture_watch.errors import InvalidSettings
 from fracture_watch.intake.claim import claimed as claimed_by
 from fracture_watch.intake.claim import name_of
 from fracture_watch.intake.filing import Filing
-from fracture_watch.intake.folder import Tree, scan
 from fracture_watch.intake.mounts import network_type
+from fracture_watch.intake.tree import Tree, scan
 from fracture_watch.privacy import Privacy
 from fracture_watch.results.database import Database, is_empty
 

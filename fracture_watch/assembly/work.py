@@ -16,9 +16,10 @@ from fracture_watch.assembly.storage import filing, inbox_lock, make_folder, ope
 from fracture_watch.config import Settings
 from fracture_watch.imaging.sniff import HEAD, may_become, sniff
 from fracture_watch.intake.completeness import Completeness, completeness, opened
-from fracture_watch.intake.folder import Folder, scan
+from fracture_watch.intake.folder import Folder
 from fracture_watch.intake.mounts import network_type
 from fracture_watch.intake.settling import Settling
+from fracture_watch.intake.tree import scan
 from fracture_watch.records import Format
 from fracture_watch.results.database import Database
 

@@ -52,7 +52,7 @@ def say(text: str) -> None:
 
 def complain(text: str) -> None:
     """For a person, on standard error. What it quotes of a file reaches no terminal as it is, and begins no line."""
-    from fracture_watch.delivery.exports import printable
+    from fracture_watch.texts import printable
 
     sys.stderr.write("\n  ".join(map(printable, text.split("\n"))) + "\n")
 
@@ -110,7 +110,7 @@ class _Lines(logging.Formatter):
 
 class _TextLines(_Lines):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's own name
-        from fracture_watch.delivery.exports import printable
+        from fracture_watch.texts import printable
 
         record.message = printable(record.message)  # a file's name cannot forge a line
         return super().formatMessage(record)

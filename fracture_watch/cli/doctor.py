@@ -301,7 +301,7 @@ def _show(checks: list[Check]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from fracture_watch.delivery.exports import printable
+    from fracture_watch.texts import printable
 
     table = Table("", "part", "what", "finding", box=None)
     for check in checks:

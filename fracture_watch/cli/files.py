@@ -22,7 +22,8 @@ from fracture_watch.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from fracture_watch.records import Outcome, Prediction, Prepared, SourceFile
+    from fracture_watch.outcomes import Outcome
+    from fracture_watch.records import Prediction, Prepared, SourceFile
     from fracture_watch.service import Done
 
 Paths = Annotated[list[Path] | None, typer.Argument(help="Files or folders.", exists=True)]
@@ -52,7 +53,7 @@ def scan(
         raise WrongUse("name at least one PATH to scan, or --reclassify for what other models have classified")
     settings = settings_from(config)
     from fracture_watch import assembly
-    from fracture_watch.intake.folder import scan as walk
+    from fracture_watch.intake.tree import scan as walk
     from fracture_watch.pipeline import batches
     from fracture_watch.service import in_place
 
@@ -170,7 +171,8 @@ def _write_picture(path: Path, pictures: list[bytes | None]) -> None:
 
 def _source(path: Path) -> "SourceFile":
     """A file as it stands; one that is not there gets its reason from the decoder."""
-    from fracture_watch.records import SourceFile, now
+    from fracture_watch.records import SourceFile
+    from fracture_watch.times import now
 
     return SourceFile(path, 0, 0, 0, now())
 

@@ -92,7 +92,7 @@ def _writable(output: Path | None) -> Iterator[IO[str]]:
 def _utc(option: str, text: str | None) -> str | None:
     """An ISO 8601 date or time as the database writes it; without an offset it is taken as UTC."""
     from fracture_watch.errors import WrongUse
-    from fracture_watch.records import utc_of
+    from fracture_watch.times import utc_of
 
     if text is None:
         return None
@@ -123,8 +123,8 @@ def _write_table(rows: Iterable[dict[str, Any]], out: IO[str]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from fracture_watch.delivery.exports import printable
     from fracture_watch.records import DISCLAIMER
+    from fracture_watch.texts import printable
 
     table = Table(*_IN_TABLE.values(), caption=DISCLAIMER)
     for row in rows:

@@ -21,8 +21,8 @@ def trace(
     """Everything that happened to a file, in order, and what happens next; also why a file is still in the inbox."""
     settings = settings_from(config)
     from fracture_watch import assembly
-    from fracture_watch.delivery.exports import printable
     from fracture_watch.results.trail import Trail, trail
+    from fracture_watch.texts import printable
     from fracture_watch.timeline import timeline
 
     found = Trail((), ())
@@ -58,9 +58,9 @@ def retry(
         raise WrongUse("name the ID of at least one result, or --code CODE, or --all")
     settings = settings_from(config)
     from fracture_watch import assembly
-    from fracture_watch.delivery.exports import printable
     from fracture_watch.results.trail import quarantined
     from fracture_watch.service import put_back
+    from fracture_watch.texts import printable
 
     with closing(open_results(settings)) as database:
         items = quarantined(database, settings.filing.quarantine_dir, ids or (), code, assembly.watcher_of(settings))
@@ -131,7 +131,7 @@ def _before(age: str) -> str:
     from datetime import UTC, datetime, timedelta
 
     from fracture_watch.errors import WrongUse
-    from fracture_watch.records import as_utc
+    from fracture_watch.times import as_utc
 
     found = re.fullmatch(r"(\d{1,6})([hdw])", age.strip())
     if not found:

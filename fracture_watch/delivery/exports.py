@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import IO, Any
 
-from fracture_watch.records import Classified, Duplicate, Outcome, Recorded
+from fracture_watch.outcomes import Classified, Duplicate, Outcome, Recorded
+from fracture_watch.texts import json_text, printable
 
 # What a spreadsheet may run as a formula, though blanks or quotes come first (in CJK locales full-width signs, too);
 # and what it may run once it takes semicolons, tabs or line ends within a cell for the ends of cells.
@@ -60,11 +61,6 @@ def log_line(recorded: Recorded) -> str:
     return sentence(f"{recorded.source.name} ({known})", outcome)
 
 
-def printable(text: str) -> str:
-    """Text that stays on one line and can be written to any terminal or log."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
-
-
 def write_csv(rows: Iterable[dict[str, Any]], columns: Iterable[str], out: IO[str]) -> None:
     """CSV with a header; text that a spreadsheet would run as a formula gets a leading apostrophe; numbers stay."""
     names = list(columns)
@@ -78,7 +74,7 @@ def write_json(rows: Iterable[dict[str, Any]], out: IO[str]) -> None:
     """One JSON array, streamed."""
     separator = "["
     for row in rows:
-        out.write(f"{separator}\n{json.dumps(json_row(row), ensure_ascii=False)}")
+        out.write(f"{separator}\n{json_text(json_row(row))}")
         separator = ","
     out.write("[]\n" if separator == "[" else "\n]\n")
 
@@ -86,7 +82,7 @@ def write_json(rows: Iterable[dict[str, Any]], out: IO[str]) -> None:
 def write_jsonl(rows: Iterable[dict[str, Any]], out: IO[str]) -> None:
     """A JSON object a line."""
     for row in rows:
-        out.write(json.dumps(json_row(row), ensure_ascii=False) + "\n")
+        out.write(json_text(json_row(row)) + "\n")
 
 
 def json_row(row: dict[str, Any]) -> dict[str, Any]:

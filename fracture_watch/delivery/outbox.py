@@ -11,7 +11,8 @@ from typing import Protocol
 
 from fracture_watch.delivery.metrics import Metrics
 from fracture_watch.errors import SystemicError
-from fracture_watch.records import Delivery, as_utc
+from fracture_watch.outcomes import Delivery
+from fracture_watch.times import as_utc
 
 log = logging.getLogger(__name__)
 _IDLE_SECONDS = 1.0  # between two looks for something new

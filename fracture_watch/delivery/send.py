@@ -18,7 +18,7 @@ from pynetdicom.status import STORAGE_SERVICE_CLASS_STATUS
 from fracture_watch.delivery.finding import object_uid
 from fracture_watch.delivery.shelf import Shelf
 from fracture_watch.disk import write_whole
-from fracture_watch.records import Delivery
+from fracture_watch.outcomes import Delivery
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association

@@ -13,7 +13,8 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-from fracture_watch.records import DISCLAIMER, Delivery, Kind
+from fracture_watch.outcomes import Delivery
+from fracture_watch.records import DISCLAIMER, Kind
 
 _SECONDS = 10.0  # for one attempt, from looking up the name to the answer
 _STUDY = "study_uid study_date files classified fractured max_probability prediction last_result_at".split()

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
-from fracture_watch.records import Outcome, SourceFile
+from fracture_watch.outcomes import Outcome
+from fracture_watch.records import SourceFile
 from fracture_watch.stages import Measure
 
 

@@ -21,7 +21,8 @@ from fracture_watch.errors import (
     Internal,
     InvalidSettings,
 )
-from fracture_watch.records import Failed, Outcome, SourceFile
+from fracture_watch.outcomes import Failed, Outcome
+from fracture_watch.records import SourceFile
 from fracture_watch.stages import Measure
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 from distributed import Worker, WorkerPlugin, get_worker
 
-from fracture_watch.records import Outcome, SourceFile
+from fracture_watch.outcomes import Outcome
+from fracture_watch.records import SourceFile
 
 _IDLE_SECONDS = 600.0
 

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from fracture_watch.outcomes import Outcome
 from fracture_watch.pipeline import Draw, Known, Pipeline
-from fracture_watch.records import Outcome, SourceFile
+from fracture_watch.records import SourceFile
 from fracture_watch.stages import Measure
 
 

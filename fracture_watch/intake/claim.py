@@ -13,7 +13,7 @@ from pathlib import Path
 from fracture_watch.disk import write_whole
 from fracture_watch.errors import InvalidSettings
 from fracture_watch.intake.moving import moved
-from fracture_watch.records import now
+from fracture_watch.times import now
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,8 @@ from fracture_watch.intake.mounts import Mounts
 from fracture_watch.intake.moving import moved, names
 from fracture_watch.intake.settling import is_still_there, stamp_of
 from fracture_watch.intake.slips import slip_path, write_slip
-from fracture_watch.records import Classified, Duplicate, Outcome, Recorded, SourceFile
+from fracture_watch.outcomes import Classified, Duplicate, Outcome, Recorded
+from fracture_watch.records import SourceFile
 
 log = logging.getLogger(__name__)
 _FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fracture_watch.intake.completeness import Completeness
-from fracture_watch.records import SourceFile, now
+from fracture_watch.records import SourceFile
+from fracture_watch.times import now
 
 Stamp = tuple[int, int, int]  # size, mtime in ns, inode
 

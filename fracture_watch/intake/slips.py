@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from fracture_watch.disk import write_whole
-from fracture_watch.records import DISCLAIMER, Classified, Recorded, now
+from fracture_watch.outcomes import Classified, Recorded
+from fracture_watch.records import DISCLAIMER
 from fracture_watch.texts import json_text
+from fracture_watch.times import now
 
 
 def slip_path(path: Path) -> Path:

@@ -9,10 +9,12 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, inspect, or_, select, text, update
 
-from fracture_watch.records import OBJECTS, Delivery, Kind, Status, as_utc
+from fracture_watch.outcomes import Delivery
+from fracture_watch.records import OBJECTS, Kind, Status
 from fracture_watch.results.database import Database, looking
 from fracture_watch.results.queries import RESULTS, STUDIES
 from fracture_watch.results.schema import FileRow, OutboxRow, StudyRow, of_watcher
+from fracture_watch.times import as_utc
 
 _IDS = uuid.UUID("5f0c7f0e-6f0b-5f52-9d1c-3f8f1f0a6b7d")  # the namespace of delivery ids
 _CLOCKS_DIFFER = timedelta(minutes=10)

@@ -8,21 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fracture_watch.records import (
-    Classified,
-    Duplicate,
-    Facts,
-    Failed,
-    Label,
-    ModelFacts,
-    Outcome,
-    Prediction,
-    Recorded,
-    Rejected,
-    SourceFile,
-    Status,
-    now,
-)
+from fracture_watch.outcomes import Classified, Duplicate, Failed, Outcome, Recorded, Rejected
+from fracture_watch.records import Facts, Label, ModelFacts, Prediction, SourceFile, Status
+from fracture_watch.times import now
 
 NOT_CLASSIFIED = (Status.FAILED, Status.REJECTED)
 _FACTS = (

@@ -10,21 +10,8 @@ from sqlalchemy import ColumnElement, Connection, Table, bindparam, delete, func
 from sqlalchemy.orm import aliased
 
 from fracture_watch.errors import TRANSIENT, Internal
-from fracture_watch.records import (
-    DROPPED,
-    Classified,
-    Duplicate,
-    Failed,
-    Kind,
-    ModelFacts,
-    Outcome,
-    Recorded,
-    Rejected,
-    SourceFile,
-    Stalled,
-    Status,
-    now,
-)
+from fracture_watch.outcomes import Classified, Duplicate, Failed, Outcome, Recorded, Rejected, Stalled
+from fracture_watch.records import DROPPED, Kind, ModelFacts, SourceFile, Status
 from fracture_watch.results.database import CHUNK, Database, chunks
 from fracture_watch.results.outbox import Subscription, announce
 from fracture_watch.results.rows import (
@@ -41,6 +28,7 @@ from fracture_watch.results.schema import FileRow, ModelRow, has_status, of_watc
 from fracture_watch.results.studies import count_studies, ensure_study
 from fracture_watch.results.trail import What, note
 from fracture_watch.results.types import insert_or_ignore
+from fracture_watch.times import now
 
 _AGAIN = TRANSIENT | {Internal.code}  # failures that are no file's own: the same bytes may do better next time
 # Compiled once; an ORM insert with values is put together anew for every row, which takes longer than SQLite does.

@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, insert, or_, select, update
 
-from fracture_watch.records import now
 from fracture_watch.results.database import Database
 from fracture_watch.results.rows import as_path, as_text
 from fracture_watch.results.schema import EventRow, FileRow, ModelRow, OutboxRow, of_watcher
+from fracture_watch.times import now
 
 _MOST_ROWS = 1000  # of one trace: a study with more is asked for by its results
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, and_, insert, or_, select
 
 from fracture_watch.labels import SHA256, UID, Truth
-from fracture_watch.records import Label, Status, now
+from fracture_watch.records import Label, Status
 from fracture_watch.results.database import Database
 from fracture_watch.results.schema import FileRow, VerdictRow, of_watcher
 from fracture_watch.results.verdicts import Verdict, latest_of
+from fracture_watch.times import now
 
 _AT_ONCE = 500  # lines of a transaction, during which nothing else is recorded
 

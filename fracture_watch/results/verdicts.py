@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, insert, select
 
 from fracture_watch.errors import WrongUse
-from fracture_watch.records import Label, Status, now
+from fracture_watch.records import Label, Status
 from fracture_watch.results.database import Database
 from fracture_watch.results.schema import FileRow, ModelRow, VerdictRow
+from fracture_watch.times import now
 
 LABEL_COLUMNS = "path label group body_part laterality view_position manufacturer sop_instance_uid said_at".split()
 _OTHER = {str(Label.FRACTURED): Label.NOT_FRACTURED, str(Label.NOT_FRACTURED): Label.FRACTURED}

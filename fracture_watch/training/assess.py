@@ -8,8 +8,10 @@ import numpy as np
 
 from fracture_watch.errors import Unreadable, WrongUse
 from fracture_watch.model.heatmap import DataUrl, data_url, png
+from fracture_watch.outcomes import Classified
 from fracture_watch.pipeline import Pipeline, batches
-from fracture_watch.records import Classified, Facts, Prediction, Prepared, SourceFile, now
+from fracture_watch.records import Facts, Prediction, Prepared, SourceFile
+from fracture_watch.times import now
 from fracture_watch.training.bootstrap import Sample
 from fracture_watch.training.cases import Case
 from fracture_watch.training.data import Track

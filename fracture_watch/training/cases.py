@@ -7,7 +7,7 @@ from pathlib import Path
 from pydicom import dcmread
 
 from fracture_watch.errors import WrongUse
-from fracture_watch.intake.folder import Tree, scan
+from fracture_watch.intake.tree import Tree, scan
 from fracture_watch.labels import UID, read_truths
 
 

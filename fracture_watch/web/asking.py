@@ -6,7 +6,8 @@ from flask import request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import BadRequest
 
-from fracture_watch.records import Greys, Label, Status, utc_of
+from fracture_watch.records import Greys, Label, Status
+from fracture_watch.times import utc_of
 
 
 def _utc(text: str) -> str:

@@ -8,8 +8,9 @@ from werkzeug.datastructures import FileStorage
 
 from fracture_watch.delivery.exports import file_record
 from fracture_watch.errors import NotAnImage
+from fracture_watch.outcomes import Classified, Outcome
 from fracture_watch.pipeline import Draw, batches, no_picture
-from fracture_watch.records import DISCLAIMER, Classified, Outcome, Upload
+from fracture_watch.records import DISCLAIMER, Upload
 from fracture_watch.web.answering import Answer
 from fracture_watch.web.asking import PredictionQuestion, asked
 from fracture_watch.web.site import Site, problem

@@ -7,8 +7,10 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from fracture_watch.delivery.exports import file_record, printable, sentence, write_csv, write_json, write_jsonl
-from fracture_watch.records import Classified, Duplicate, Facts, Failed, Label, ModelFacts, Prediction
+from fracture_watch.delivery.exports import file_record, sentence, write_csv, write_json, write_jsonl
+from fracture_watch.outcomes import Classified, Duplicate, Failed
+from fracture_watch.records import Facts, Label, ModelFacts, Prediction
+from fracture_watch.texts import printable
 
 PREDICTION = Prediction(Label.FRACTURED, 0.75, 0.5, ModelFacts("m", "1", "abc"), 2)
 DONE = Classified("aa", Facts(study_uid="1.2", sop_instance_uid="1.3"), PREDICTION, ("no window",))

@@ -1,5 +1,6 @@
 from fracture_watch.delivery.metrics import Metrics
-from fracture_watch.records import Classified, Facts, Failed, Label, ModelFacts, Prediction
+from fracture_watch.outcomes import Classified, Failed
+from fracture_watch.records import Facts, Label, ModelFacts, Prediction
 
 
 def test_what_the_watcher_does_is_prometheus_text():

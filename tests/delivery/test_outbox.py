@@ -11,10 +11,12 @@ from fracture_watch.delivery.metrics import Metrics
 from fracture_watch.delivery.outbox import Patience, Sender
 from fracture_watch.delivery.webhook import Webhook
 from fracture_watch.errors import DatabaseUnavailable
-from fracture_watch.records import Delivery, Failed, Kind, as_utc
+from fracture_watch.outcomes import Delivery, Failed
+from fracture_watch.records import Kind
 from fracture_watch.results.database import Database
 from fracture_watch.results.outbox import Outbox, Subscription
 from fracture_watch.results.store import Store
+from fracture_watch.times import as_utc
 from tests.delivery.receiver import SECRET, Receiver, answering, hang
 from tests.results.test_store import MODEL, classified, record
 

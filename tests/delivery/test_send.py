@@ -15,7 +15,9 @@ from fracture_watch.delivery.secondary_capture import capture
 from fracture_watch.delivery.send import Archive, Folder, Node
 from fracture_watch.delivery.shelf import Shelf
 from fracture_watch.delivery.sr import report
-from fracture_watch.records import Delivery, Kind, now
+from fracture_watch.outcomes import Delivery
+from fracture_watch.records import Kind
+from fracture_watch.times import now
 from tests.delivery.objects import MODEL, finding, source
 from tests.delivery.test_dicom_objects import PICTURE
 

@@ -10,7 +10,8 @@ import pytest
 
 from fracture_watch.delivery.exports import file_record
 from fracture_watch.delivery.webhook import Webhook, body, signature
-from fracture_watch.records import Delivery, Facts, Failed, Kind
+from fracture_watch.outcomes import Delivery, Failed
+from fracture_watch.records import Facts, Kind
 from fracture_watch.results.database import Database
 from fracture_watch.results.outbox import Outbox, Subscription
 from fracture_watch.results.store import Store

@@ -15,7 +15,8 @@ from typing import Any
 from distributed import Client
 
 from fracture_watch.engine.desk import Computed
-from fracture_watch.records import Facts, Rejected
+from fracture_watch.outcomes import Rejected
+from fracture_watch.records import Facts
 from tests.conftest import REPOSITORY
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

@@ -18,10 +18,12 @@ from fracture_watch import assembly
 from fracture_watch.config import load_settings
 from fracture_watch.engine.dask import DaskEngine
 from fracture_watch.errors import EngineUnavailable, InvalidSettings
-from fracture_watch.intake.folder import scan
+from fracture_watch.intake.tree import scan
+from fracture_watch.outcomes import Failed, Rejected
 from fracture_watch.pipeline import batches
-from fracture_watch.records import Failed, Rejected, SourceFile, now
+from fracture_watch.records import SourceFile
 from fracture_watch.service import in_place
+from fracture_watch.times import now
 from tests.conftest import png, write_config
 from tests.dicoms import dicom
 from tests.engine.cluster import Cluster, frugal, rows, until

@@ -13,7 +13,9 @@ from fracture_watch.assembly.model import card_in_force
 from fracture_watch.assembly.remote import Plan, Sample, opened, unfit
 from fracture_watch.config import load_settings
 from fracture_watch.errors import InvalidModel, InvalidSettings
-from fracture_watch.records import Classified, Failed, ModelFacts, SourceFile, now
+from fracture_watch.outcomes import Classified, Failed
+from fracture_watch.records import ModelFacts, SourceFile
+from fracture_watch.times import now
 from tests.conftest import png, write_config
 
 SECRET = "hunter2hunter2hunter2"

@@ -21,8 +21,9 @@ from pathlib import Path
 import pytest
 
 from fracture_watch.imaging.workers import Plan, WorkerPool
+from fracture_watch.outcomes import Outcome
 from fracture_watch.pipeline import Pipeline
-from fracture_watch.records import Outcome, SourceFile, Upload
+from fracture_watch.records import SourceFile, Upload
 from tests.conftest import REPOSITORY
 from tests.imaging import hostile, hostile_dicom, hostile_elements, hostile_raster, hostile_streams, hostile_tiff
 from tests.imaging.hostile import ABORTS, ALLOWED, CLASSIFIED, DIES, HANGS, Case, OneAnswer, marked, mutations, sound

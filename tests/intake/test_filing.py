@@ -9,20 +9,9 @@ import pytest
 
 from fracture_watch.errors import Retry, StorageUnavailable
 from fracture_watch.intake.filing import Filing
-from fracture_watch.intake.folder import Tree, scan
-from fracture_watch.records import (
-    Classified,
-    Duplicate,
-    Facts,
-    Failed,
-    Label,
-    ModelFacts,
-    Outcome,
-    Prediction,
-    Recorded,
-    Rejected,
-    SourceFile,
-)
+from fracture_watch.intake.tree import Tree, scan
+from fracture_watch.outcomes import Classified, Duplicate, Failed, Outcome, Recorded, Rejected
+from fracture_watch.records import Facts, Label, ModelFacts, Prediction, SourceFile
 
 GOOD = Classified(
     "c0ffee", Facts(), Prediction(Label.FRACTURED, 0.75, 0.5, ModelFacts("tiny", "1.2.3", "abc")), heatmap="map.png"

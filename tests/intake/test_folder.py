@@ -14,8 +14,9 @@ import pytest
 
 from fracture_watch.errors import StorageUnavailable
 from fracture_watch.intake.completeness import Completeness
-from fracture_watch.intake.folder import Folder, Tree, scan
+from fracture_watch.intake.folder import Folder
 from fracture_watch.intake.settling import Settled, Settling
+from fracture_watch.intake.tree import Tree, scan
 
 events = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="kernel events as Linux has them")
 NEVER = 3600.0

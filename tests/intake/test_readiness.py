@@ -13,8 +13,9 @@ import pytest
 
 from fracture_watch.assembly import check_completeness
 from fracture_watch.intake.completeness import Completeness
-from fracture_watch.intake.folder import Folder, Tree
+from fracture_watch.intake.folder import Folder
 from fracture_watch.intake.settling import Settling
+from fracture_watch.intake.tree import Tree
 from tests.conftest import png
 from tests.dicoms import dicom
 from tests.intake.test_folder import Watch, events

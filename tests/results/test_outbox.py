@@ -12,11 +12,13 @@ import pytest
 from sqlalchemy import text
 
 from fracture_watch.errors import DatabaseUnavailable
-from fracture_watch.records import Duplicate, Facts, Failed, Kind, Rejected, Stalled, Status, as_utc
+from fracture_watch.outcomes import Duplicate, Failed, Rejected, Stalled
+from fracture_watch.records import Facts, Kind, Status
 from fracture_watch.results.database import Database
 from fracture_watch.results.outbox import _STANDINGS, Outbox, Subscription, standings
 from fracture_watch.results.removal import Wanted, remove_rows, rows_to_remove
 from fracture_watch.results.store import Store
+from fracture_watch.times import as_utc
 from tests.databases import query
 from tests.results.test_store import MODEL, OTHER, classified, record, source
 

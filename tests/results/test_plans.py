@@ -7,17 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, event
 
-from fracture_watch.records import (
-    Classified,
-    Duplicate,
-    Facts,
-    Failed,
-    Label,
-    ModelFacts,
-    Prediction,
-    SourceFile,
-    Stalled,
-)
+from fracture_watch.outcomes import Classified, Duplicate, Failed, Stalled
+from fracture_watch.records import Facts, Label, ModelFacts, Prediction, SourceFile
 from fracture_watch.results import queries
 from fracture_watch.results.database import Database
 from fracture_watch.results.queries import Filter, StudyFilter, page, results, studies, study

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import make_url
 
 from fracture_watch.errors import DatabaseUnavailable, InvalidSettings
-from fracture_watch.records import Failed, Kind, now
+from fracture_watch.outcomes import Failed
+from fracture_watch.records import Kind
 from fracture_watch.results import queries, worklist
 from fracture_watch.results.database import Database, look_at
 from fracture_watch.results.outbox import Outbox, Subscription
@@ -21,6 +22,7 @@ from fracture_watch.results.queries import Filter, StudyFilter
 from fracture_watch.results.removal import Wanted, count_of_others, rows_to_remove, shared_places
 from fracture_watch.results.store import Store
 from fracture_watch.results.trail import quarantined
+from fracture_watch.times import now
 from tests.databases import query
 from tests.results.test_plans import COMBINATIONS, FILTERS
 from tests.results.test_store import MODEL, classified, record, source

@@ -5,7 +5,8 @@ import pytest
 from sqlalchemy import text
 
 from fracture_watch.errors import InvalidCursor
-from fracture_watch.records import Classified, Facts, Failed, Label, ModelFacts, Prediction, SourceFile
+from fracture_watch.outcomes import Classified, Failed
+from fracture_watch.records import Facts, Label, ModelFacts, Prediction, SourceFile
 from fracture_watch.results.database import Database
 from fracture_watch.results.queries import (
     COLUMNS,

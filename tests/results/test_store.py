@@ -5,22 +5,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from fracture_watch.records import (
-    Classified,
-    Duplicate,
-    Facts,
-    Failed,
-    Label,
-    ModelFacts,
-    Prediction,
-    Rejected,
-    SourceFile,
-    Stalled,
-    now,
-)
+from fracture_watch.outcomes import Classified, Duplicate, Failed, Rejected, Stalled
+from fracture_watch.records import Facts, Label, ModelFacts, Prediction, SourceFile
 from fracture_watch.results.database import CHUNK
 from fracture_watch.results.removal import Wanted, remove_rows, rows_to_remove
 from fracture_watch.results.store import Store
+from fracture_watch.times import now
 from tests.databases import query
 
 MODEL, OTHER = ModelFacts("m", "1", "model-a"), ModelFacts("m", "2", "model-b")

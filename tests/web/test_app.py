@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from fracture_watch.daemon import DaemonStatus
+from fracture_watch.outcomes import Classified
 from fracture_watch.pipeline import Pipeline
 from fracture_watch.privacy import Privacy
 from fracture_watch.receive.door import Listening
-from fracture_watch.records import Classified, Facts, Label, ModelFacts, Prediction
+from fracture_watch.records import Facts, Label, ModelFacts, Prediction
 from fracture_watch.results.database import Database
 from fracture_watch.web.app import Access, create_app
 from fracture_watch.web.site import Site
