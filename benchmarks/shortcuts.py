@@ -23,7 +23,7 @@ from fracture_watch.model.classifier import Classifier
 from fracture_watch.model.heatmap import aligned
 from fracture_watch.records import Label, Pixels
 from fracture_watch.training.data import Example, Sources, grey
-from fracture_watch.training.evaluate import truth_of
+from fracture_watch.training.judging import truth_of
 
 ROOT = Path(__file__).parent.parent
 EDGE = 0.04  # of each side

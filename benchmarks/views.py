@@ -22,7 +22,7 @@ from fracture_watch.model.classifier import Classifier
 from fracture_watch.model.pooling import Logits, Pool, pooled
 from fracture_watch.training.answers import view_logits
 from fracture_watch.training.data import Example, Sources
-from fracture_watch.training.evaluate import evaluate, judge, truth_of
+from fracture_watch.training.judging import evaluate, judge, truth_of
 from fracture_watch.training.pointing import hit_rate, pointing_game
 
 ROOT = Path(__file__).parent.parent

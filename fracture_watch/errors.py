@@ -222,3 +222,5 @@ class InvalidCursor(WrongUse):
 
 
 TRANSIENT = frozenset(kind.code for kind in FileFailed.__subclasses__() if kind.retry is Retry.TRANSIENT)
+# What a row may have in `code`.
+CODES = frozenset(kind.code for base in (FileRejected, FileFailed) for kind in base.__subclasses__())

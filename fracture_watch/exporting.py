@@ -60,8 +60,11 @@ class Exporter:
         """
         _check(row)
         built = self._shelf.of(kind, row)
-        if built.is_file():
-            return built.read_bytes()
+        try:
+            if built.is_file():
+                return built.read_bytes()
+        except OSError as error:
+            raise Unreadable(f"{built} cannot be read: {error.strerror}; change its permissions") from error
         path = as_path(row["filed_path"]) if row["filed_path"] else None
         if path is None or not path.is_file():
             raise Unreadable(
@@ -95,6 +98,8 @@ def _explained(prediction: Prediction, rebuilding: Rebuilding, path: Path) -> Pr
 
 def _check(row: Mapping[str, Any]) -> None:
     if row["status"] == Status.DUPLICATE:
+        if row["duplicate_of"] is None:
+            raise WrongUse("it is a duplicate of a result that was removed, and has no prediction of its own")
         raise WrongUse(f"it is a duplicate of result {row['duplicate_of']}; export that")
     if row["status"] != Status.CLASSIFIED:
         raise WrongUse(f"it has no prediction: it is {row['status']}, {row['code'] or 'still growing'}")

@@ -1,7 +1,8 @@
 """What images truly show, as people keep it: a CSV file with a line for each."""
 
 import csv
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from fracture_watch.errors import WrongUse
@@ -9,6 +10,11 @@ from fracture_watch.errors import WrongUse
 PATHS = ("path", "image", "file")
 UID = "sop_instance_uid"
 SHA256 = "sha256"
+# What a spreadsheet takes for the beginning of a formula. Exports put an apostrophe before it, which is undone here.
+BEFORE = r"[\s\x00-\x20\ufeff\u200b\"']*"
+SIGN = "[=+@\uff1d\uff0b\uff0d\uff20-]"
+_GUARDED = re.compile(rf"'(?=[\t\r\n]|{BEFORE}{SIGN})")
+_GUARDED_WITHIN = re.compile(rf"([;\t\r\n]{BEFORE})'(?={SIGN})")
 _FRACTURED = {"0": True, "fractured": True, "1": False, "not fractured": False, "not_fractured": False}
 
 
@@ -51,7 +57,7 @@ def read_truths(
     where : str
         What errors call the file.
     keys : tuple of str
-        Columns that may name the image; the first that is there counts.
+        Columns that may name the image; of each line the first that says something counts.
     most : int, optional
         How many lines there may be below the header.
 
@@ -60,10 +66,9 @@ def read_truths(
     WrongUse
         If a column is missing, a label is none, an image is named twice, or there are too many lines.
     """
-    truths: dict[str, Truth] = {}
-    key = ""
+    truths: dict[tuple[str, str], Truth] = {}
     for line, row in enumerate(_rows(text, where), start=2):
-        key = key or _key(row, where, keys)
+        key = _key(row, where, keys)
         if len(truths) == most:
             raise WrongUse(f"{where}: has over {most:,} lines; bring it in parts")
         name, label = row.get(key, ""), row.get("label", "").lower()
@@ -72,25 +77,31 @@ def read_truths(
                 f"{where}, line {line}: needs a {key}, and a label that is fractured or not fractured (or 0 "
                 f"fractured, 1 not fractured); it has {name!r} and {label!r}"
             )
-        if name in truths:
+        if (key, name) in truths:
             raise WrongUse(f"{where}, line {line}: {name} is named a second time; leave one line for each file")
         others = {k: v for k, v in row.items() if v and k not in (key, "label", "group")}
-        truths[name] = Truth(line, key, name, _FRACTURED[label], row.get("group") or None, others)
+        truths[key, name] = Truth(line, key, name, _FRACTURED[label], row.get("group") or None, others)
     if not truths:
         raise WrongUse(f"{where}: has no rows")
     return list(truths.values())
 
 
-def _key(columns: Collection[str], where: str, keys: tuple[str, ...]) -> str:
-    key = next((name for name in keys if name in columns), None)
-    if key is None or "label" not in columns:
+def _unguarded(cell: str) -> str:
+    """A cell of an export as it was before it was made safe for spreadsheets."""
+    whole = cell[1:] if _GUARDED.match(cell) else cell
+    return _GUARDED_WITHIN.sub(r"\1", whole)
+
+
+def _key(row: Mapping[str, str], where: str, keys: tuple[str, ...]) -> str:
+    there = [name for name in keys if name in row]
+    if not there or "label" not in row:
         raise WrongUse(f"{where}: needs the column label, and one of {', '.join(keys)}")
-    return key
+    return next((name for name in there if row[name]), there[0])
 
 
 def _rows(text: Iterable[str], where: str) -> Iterator[dict[str, str]]:
     try:
         for row in csv.DictReader(text):
-            yield {k: (v or "").strip() for k, v in row.items() if k}
+            yield {k: _unguarded((v or "").strip()) for k, v in row.items() if k}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise WrongUse(f"{where}: the labels cannot be read as a UTF-8 CSV file: {error}") from error

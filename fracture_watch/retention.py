@@ -50,18 +50,18 @@ def prune(database: Database, wanted: Wanted, places: Places, *, really: bool) -
     """
     counts: Counter[str] = Counter(of_other_watchers=count_of_others(database, wanted, places.watcher))
     for rows in rows_to_remove(database, wanted, places.watcher):
-        shared = {places.of(path) for path in shared_places(database, rows, places.watcher)}
+        shared = {places.of(path) for path in shared_places(database, rows, wanted, places.watcher)}
         located = [replace(row, filed_path=places.of(row.filed_path)) for row in rows]
         gone = [row for row in located if not _stays(row, places)]
         counts["in_inbox"] += len(rows) - len(gone)
         counts["rows"] += len(gone)
-        for row in gone:
-            for path in _files(row, places, shared):
-                counts["files"] += 1
-                counts["bytes"] += path.lstat().st_size
-                if really:
-                    _remove(path)
-            counts["elsewhere"] += _lies_elsewhere(row, places)
+        counts["elsewhere"] += len({row.filed_path for row in gone if _lies_elsewhere(row, places)})
+        # Several rows may stand for one file.
+        for path in dict.fromkeys(path for row in gone for path in _files(row, places, shared)):
+            counts["files"] += 1
+            counts["bytes"] += path.lstat().st_size
+            if really:
+                _remove(path)
         if really:
             remove_rows(database, gone)
     return counts

@@ -27,13 +27,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Inbox:
-    """What is needed to say what becomes of a file in it."""
+    """What is needed to say what becomes of a file in it; ``nameless``: names of files are recorded nowhere."""
 
     tree: Tree
     lock: Path
     settle_seconds: float
     give_up_seconds: float
     check: Callable[[Path], Completeness]
+    nameless: bool = False
 
 
 def timeline(trail: Trail, inbox: Inbox, wanted: str | None = None) -> list[Step]:
@@ -51,9 +52,17 @@ def timeline(trail: Trail, inbox: Inbox, wanted: str | None = None) -> list[Step
         if os.path.lexists(path):
             steps += _now_there(path, inbox, filed={row["filed_path"] for row in trail.files})
         elif not steps and path.is_relative_to(inbox.tree.root):
-            steps.append(Step(None, None, "never seen", f"there is no {path}, and nothing of that name was received"))
+            steps.append(_not_there(path, inbox))
     steps += [step for step in deliveries if not step.at]
     return steps + _next(trail.files)
+
+
+def _not_there(path: Path, inbox: Inbox) -> Step:
+    """That nothing is recorded of a path at which nothing lies."""
+    if inbox.nameless:
+        why = "names are not recorded (privacy.identifiers); ask by a copy of the file, its SHA-256 or its result's id"
+        return Step(None, None, "not known", f"there is no {path}, and {why}")
+    return Step(None, None, "never seen", f"there is no {path}, and nothing of that name was received")
 
 
 def _of_file(row: Any) -> Iterator[Step]:
@@ -83,7 +92,8 @@ def _reason(row: Any) -> str:
         chance = f"probability {row['probability']:.3f}, threshold {row['threshold']:.3f}"
         return f"{row['prediction']}, {chance}, by {model} ({row['model_id']}){notes}"
     if row["status"] == Status.DUPLICATE:
-        return f"the same bytes as result {row['duplicate_of']}, by {model}{notes}"
+        original = f"result {row['duplicate_of']}" if row["duplicate_of"] else "a result that was removed"
+        return f"the same bytes as {original}, by {model}{notes}"
     return f"{row['code']}: {row['detail']}"
 
 

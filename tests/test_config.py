@@ -7,6 +7,7 @@ import yaml
 
 from fracture_watch.config import Settings, load_settings, origins
 from fracture_watch.errors import InvalidSettings
+from fracture_watch.results.database import Database
 from tests.conftest import REPOSITORY
 
 
@@ -67,7 +68,14 @@ def test_every_key_of_the_shipped_file_is_commented():
         ("inbox: [\n", "is not valid YAML"),
         ("inbox:\n  path: a\n  path: b\n", "line 3: path: is set twice"),
         ("database:\n  url: 'sqlite:///:memory:'\n", "line 2: database.url: must be sqlite:///FILE"),
-        ("filing:\n  processed_dir: inbox/done\n", "lies inside inbox.path"),
+        ("filing:\n  processed_dir: inbox/done\n", "line 2: settings: filing.processed_dir ("),
+        ("inbox:\n  path: in\nfiling:\n  artefacts_dir: in/a\n", "line 4: settings: filing.artefacts_dir ("),
+        ("web:\n  token: 0123456701\n", "line 2: web.token: is no text as it stands; put it in quotes"),
+        ("web:\n  token: 12:30:45\n", "line 2: web.token: is no text as it stands; put it in quotes"),
+        ("scope:\n  body_parts: [1.50]\n", "line 2: scope.body_parts.0: is no text as it stands; put it in quotes"),
+        ("inbox:\n  rescan_seconds: .inf\n", "line 2: inbox.rescan_seconds: Input should be a finite number"),
+        ("imaging:\n  memory_mb: 99999999999999\n", "line 2: imaging.memory_mb: Input should be less than or equal"),
+        ("inbox: &x\n  path: *x\n", "an alias leads back to where it stands"),
         ("filing:\n  processed_dir: link/done\n", "lies inside inbox.path"),
         ("filing:\n  processed_dir: .\n", "inbox.path"),
         ("filing:\n  processed_dir: done\n  quarantine_dir: done/odd\n", "lies inside filing.processed_dir"),
@@ -191,3 +199,14 @@ def test_hashing_without_a_secret_is_refused_with_the_way_to_make_one(tmp_path, 
     settings = load_settings(path, {"FRACTURE_WATCH__PRIVACY__SALT": "0123456789abcdef"})
     assert settings.privacy.salt.get_secret_value() == "0123456789abcdef"
     assert "0123456789abcdef" not in str(settings.model_dump(mode="json"))
+
+
+@pytest.mark.parametrize("folder", ["My%20Data", "100%", "a%41#b c", "ä?"])
+def test_a_database_lies_where_its_path_says_whatever_is_in_it(tmp_path, folder):
+    place = tmp_path / folder
+    place.mkdir()
+    settings = load(place, "")
+    Database(settings.database.url).close()
+    assert settings.database.path == place / "fracture_watch.db"
+    assert settings.database.path.is_file()
+    assert [entry.name for entry in tmp_path.iterdir()] == [folder]

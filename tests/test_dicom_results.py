@@ -466,7 +466,7 @@ def test_hidden_identifiers_and_destinations_are_refused_at_the_start(tmp_path, 
 def test_the_example_of_the_page_is_a_configuration(tmp_path, weights):
     [example] = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     settings = load_settings(write_config(tmp_path, weights, **yaml.safe_load(example)), {})
-    assert [assembly.name_of(d) for d in settings.dicom.destinations] == ["dicom:pacs", "dicom:research"]
+    assert [assembly.destination_name(d) for d in settings.dicom.destinations] == ["dicom:pacs", "dicom:research"]
 
 
 def test_the_page_names_every_content_item_with_its_code_and_no_other():

@@ -1,11 +1,13 @@
 """The README and the contract are held to the code; their examples run."""
 
+import ast
 import os
 import re
 import shlex
 import sqlite3
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -192,3 +194,22 @@ def test_a_result_is_never_shown_without_the_disclaimer():
     assert "Not a medical device" in README
     template = (REPOSITORY / "fracture_watch" / "web" / "templates" / "base.html").read_text(encoding="utf-8")
     assert "{{ disclaimer }}" in template
+
+
+def test_every_room_is_in_the_house_as_it_says_itself_what_it_does():
+    house, rooms = REPOSITORY / "fracture_watch", {}
+    layers = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0][
+        "layers"
+    ]
+    for floor, names in enumerate(layers, start=1):
+        for name in names.split(" | "):
+            room = f"{name}/" if (house / name).is_dir() else f"{name}.py"
+            code = (house / room / "__init__.py" if room.endswith("/") else house / room).read_text(encoding="utf-8")
+            does = ast.get_docstring(ast.parse(code)).splitlines()[0]
+            rooms[room] = f"| {floor} | [`{room}`](../fracture_watch/{room}) | {does} |"
+    there = {
+        f"{path.name}/" if path.is_dir() else path.name for path in house.iterdir() if not path.name.startswith("__")
+    }
+    assert there - {"py.typed", "__init__.py"} == set(rooms) - {"__main__.py"}
+    written = re.findall(r"^\| \d.*$", (REPOSITORY / "docs" / "house.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert written == list(rooms.values())

@@ -1,7 +1,7 @@
 """The only room that names concrete classes: Settings -> running parts."""
 
-from fracture_watch.assembly.deliveries import delivering, destination_of, subscriptions
-from fracture_watch.assembly.destinations import exporting, name_of, require_extra
+from fracture_watch.assembly.deliveries import delivering, hook_name, orphan_days
+from fracture_watch.assembly.destinations import destination_name, exporting, require_extra
 from fracture_watch.assembly.model import ADHOC, Runtime, card_in_force, check_model, cores, limits, load_model, runtime
 from fracture_watch.assembly.receiving import (
     door,
@@ -17,16 +17,15 @@ from fracture_watch.assembly.storage import (
     database_path,
     filing,
     inbox_lock,
-    lock_of,
     open_database,
     places,
     privacy,
     recorded_as,
+    require_known,
     tree,
     watcher_of,
 )
 from fracture_watch.assembly.work import (
-    Scanner,
     check_completeness,
     daemon,
     inbox,
@@ -40,7 +39,6 @@ from fracture_watch.assembly.work import (
 __all__ = [
     "ADHOC",
     "Runtime",
-    "Scanner",
     "card_in_force",
     "check_completeness",
     "check_model",
@@ -50,17 +48,17 @@ __all__ = [
     "dask_engine",
     "database_path",
     "delivering",
-    "destination_of",
+    "destination_name",
     "door",
     "exporting",
     "filing",
+    "hook_name",
     "inbox",
     "inbox_lock",
     "limits",
     "load_model",
-    "lock_of",
-    "name_of",
     "open_database",
+    "orphan_days",
     "outdated",
     "places",
     "polling_reason",
@@ -71,10 +69,10 @@ __all__ = [
     "receiving_folder",
     "recorded_as",
     "require_extra",
+    "require_known",
     "runtime",
     "scanner",
     "service",
-    "subscriptions",
     "tree",
     "try_receiving",
     "watcher_of",

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _JOIN_SECONDS = 5.0  # for what is under way; what is not noted by then is sent again
 
 
-def destination_of(hook: HookSettings) -> str:
+def hook_name(hook: HookSettings) -> str:
     """How the database names a hook."""
     return f"webhook:{hook.known_as}"
 
@@ -33,7 +33,7 @@ def subscriptions(settings: Settings) -> tuple[Subscription, ...]:
     """Who is to be told of results."""
     quiet = settings.webhooks.study_quiet_seconds
     hooks = tuple(
-        Subscription(destination_of(hook), frozenset(map(Kind, hook.events)), frozenset(hook.predictions), quiet)
+        Subscription(hook_name(hook), frozenset(map(Kind, hook.events)), frozenset(hook.predictions), quiet)
         for hook in settings.webhooks.hooks
     )
     return hooks + object_subscriptions(settings)
@@ -81,13 +81,16 @@ def _hook_channels(settings: Settings) -> "dict[str, Channel]":
     from fracture_watch.delivery.webhook import Webhook
 
     chosen, agent = settings.webhooks, f"fracture-watch/{__version__}"
-    return {destination_of(hook): Webhook(hook.url, chosen.secret_of(hook), agent) for hook in chosen.hooks}
+    return {hook_name(hook): Webhook(hook.url, chosen.secret_of(hook), agent) for hook in chosen.hooks}
+
+
+def orphan_days(settings: Settings) -> float:
+    """How long something waits for somebody who is gone from the settings: as long as for one who is down."""
+    return max(settings.webhooks.give_up_days, settings.dicom.give_up_days)
 
 
 def _forget_orphans(settings: Settings, outbox: Outbox, configured: Collection[str]) -> None:
-    """What waits for somebody who is gone from the settings waits as long as for one who is down."""
-    days = max(settings.webhooks.give_up_days, settings.dicom.give_up_days)
-    oldest = datetime.now(UTC) - timedelta(days=days)
+    oldest = datetime.now(UTC) - timedelta(days=orphan_days(settings))
     count = 0
     with suppress(DatabaseUnavailable):  # the next start does it
         count = outbox.forget_orphans(configured, as_utc(oldest))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _EXTRA = ("highdicom", "pynetdicom")
 
 
-def name_of(destination: DestinationSettings) -> str:
+def destination_name(destination: DestinationSettings) -> str:
     """How the database names a destination."""
     return f"dicom:{destination.name}"
 
@@ -31,7 +31,7 @@ def name_of(destination: DestinationSettings) -> str:
 def object_subscriptions(settings: Settings) -> tuple[Subscription, ...]:
     """Who is to get which objects."""
     return tuple(
-        Subscription(name_of(d), frozenset(map(Kind, d.objects)), frozenset(d.predictions))
+        Subscription(destination_name(d), frozenset(map(Kind, d.objects)), frozenset(d.predictions))
         for d in settings.dicom.destinations
     )
 
@@ -53,7 +53,7 @@ def object_channels(settings: Settings, stop: threading.Event) -> "dict[str, Cha
     channels: dict[str, Channel] = {}
     for d in settings.dicom.destinations:
         node = Node(str(d.host), d.port or 0, str(d.ae_title), d.calling_ae_title)
-        channels[name_of(d)] = Folder(d.folder, kept) if d.folder else Archive(node, kept, stop)
+        channels[destination_name(d)] = Folder(d.folder, kept) if d.folder else Archive(node, kept, stop)
     return channels
 
 

@@ -102,7 +102,7 @@ def load_model(settings: Settings) -> "Classifier":
         device=model.device,
         batch_size=model.batch_size,
         runtime=model.runtime,
-        one_view=model.views == "whole",
+        one_view=model.one_view,
     )
 
 
@@ -116,7 +116,7 @@ def card_in_force(settings: Settings) -> "Card":
     from fracture_watch.model.card import Card
 
     model = settings.model
-    return Card.load(model.weights).in_force(model.threshold, model.views == "whole")
+    return Card.load(model.weights).in_force(model.threshold, model.one_view)
 
 
 def check_model(classifier: "Classifier") -> None:

@@ -15,6 +15,7 @@ from fracture_watch.intake.filing import Filing
 from fracture_watch.intake.mounts import network_type
 from fracture_watch.intake.tree import Tree, scan
 from fracture_watch.privacy import Privacy
+from fracture_watch.records import Facts
 from fracture_watch.results.database import Database, is_empty
 
 if TYPE_CHECKING:
@@ -30,12 +31,7 @@ def open_database(settings: Settings) -> Database:
         If it cannot lie where the settings say.
     """
     path = database_path(settings)
-    lock = lock_of(path) if path else None
-    if path and lock and not path.exists() and lock.exists() and lock.stat().st_size:
-        raise InvalidSettings(
-            f"database.url: {path} is gone, but {lock.name} says that it was there. Put it back, from a backup if need "
-            f"be, or remove {lock} too to begin with an empty one"
-        )
+    require_known(path)
     name = name_file(settings)
     if path is None and name.exists() and is_empty(settings.database.url):
         raise InvalidSettings(
@@ -43,6 +39,22 @@ def open_database(settings: Settings) -> Database:
             "before. Restore it from a backup, or remove that file to begin with an empty one"
         )
     return Database(settings.database.url)
+
+
+def require_known(path: Path | None) -> None:
+    """See that an SQLite file that was in use is still there.
+
+    Raises
+    ------
+    InvalidSettings
+        If it is gone, or is an empty file, as tools make them that open what is not there.
+    """
+    lock = lock_of(path) if path else None
+    if path and lock and lock.exists() and lock.stat().st_size and not (path.exists() and path.stat().st_size):
+        raise InvalidSettings(
+            f"database.url: {path} is {'empty' if path.exists() else 'gone'}, but {lock.name} says that results were "
+            f"recorded in it. Put it back, from a backup if need be, or remove {lock} too to begin with an empty one"
+        )
 
 
 def database_path(settings: Settings) -> Path | None:
@@ -141,11 +153,19 @@ def tree(settings: Settings, root: Path) -> Tree:
     return Tree(root, chosen.recursive, chosen.ignore, named)
 
 
+def aliases(settings: Settings, asked: str) -> tuple[str, ...]:
+    """What else rows may hold, where they hold hashes, for a path, an accession number or what stands for a UID."""
+    guard = privacy(settings)
+    told = guard.facts(Facts(study_uid=asked, series_uid=asked, sop_instance_uid=asked))
+    uids = {told.study_uid, told.series_uid, told.sop_instance_uid} - {None, asked}
+    return (*guard.names(asked), *sorted(map(str, uids)))
+
+
 def recorded_as(settings: Settings, wanted: str) -> tuple[str, ...]:
-    """What else may be recorded in the place of a path, or an accession number, that somebody asks for."""
+    """What else may be recorded in the place of a path, an accession number or a UID that somebody asks for."""
     path = Path(os.path.normpath(Path(wanted).absolute()))
     if settings.privacy.identifiers != "drop" or not path.is_file() or path.is_symlink():
-        return privacy(settings).names(wanted)
+        return aliases(settings, wanted)
     [source] = scan(tree(settings, path))
     try:
         return source.name, digest(path)  # its name is recorded nowhere, its content is

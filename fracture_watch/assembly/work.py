@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,16 @@ from fracture_watch.assembly.deliveries import subscriptions
 from fracture_watch.assembly.destinations import workshop
 from fracture_watch.assembly.model import Runtime, card_in_force, check_model, cores, decoders, runtime
 from fracture_watch.assembly.remote import dask_engine
-from fracture_watch.assembly.storage import filing, inbox_lock, make_folder, open_database, privacy, tree, watcher_of
+from fracture_watch.assembly.storage import (
+    aliases,
+    filing,
+    inbox_lock,
+    make_folder,
+    open_database,
+    privacy,
+    tree,
+    watcher_of,
+)
 from fracture_watch.config import Settings
 from fracture_watch.imaging.sniff import HEAD, may_become, sniff
 from fracture_watch.intake.completeness import Completeness, completeness, opened
@@ -158,6 +168,7 @@ def inbox(settings: Settings) -> "Inbox":
         chosen.settle_seconds,
         chosen.give_up_seconds,
         check_completeness,
+        nameless=settings.privacy.identifiers == "drop",
     )
 
 
@@ -212,7 +223,7 @@ def website(
         history=lambda file_id: timeline(trail_of(database, file_id), inbox(settings)),
         retry=retry,
         patient=guard.patient,
-        aliases=guard.names,
+        aliases=partial(aliases, settings),
         watcher=watcher_of(settings),
         quoting=settings.privacy.identifiers == "keep",
     )

@@ -1,6 +1,8 @@
 """Thin commands. Nothing heavy is imported until a command needs it."""
 
+import os
 import sys
+from pathlib import Path
 
 from fracture_watch.cli.app import app
 
@@ -12,6 +14,8 @@ def main() -> None:
     from fracture_watch.cli.common import complain
     from fracture_watch.errors import FractureWatchError, WrongUse
 
+    if sys.stdout is None:  # closed by whoever started us
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  for as long as we run
     try:
         app(prog_name="fracture-watch")
     except FractureWatchError as error:
@@ -19,4 +23,9 @@ def main() -> None:
         sys.exit(2 if isinstance(error, WrongUse) else 1)
     except BrokenPipeError:  # the reader of our output has seen enough
         sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        complain(f"fracture-watch: the output cannot be written: {error.strerror}; make room, or write it elsewhere")
         sys.exit(1)

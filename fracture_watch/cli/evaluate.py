@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, say, say_json, settings_from, track
+from fracture_watch.texts import how_to_install
 
 if TYPE_CHECKING:
     from fracture_watch.config import ModelSettings
@@ -49,7 +50,7 @@ def evaluate(
         from fracture_watch.training.figures import Bootstrap, choose_threshold, parse_wish
         from fracture_watch.training.report import report_on, write_report
     except ModuleNotFoundError as error:
-        raise WrongUse(f"evaluation needs the package {error.name}: pip install 'fracture-watch[evaluate]'") from error
+        raise WrongUse(f"evaluation needs the package {error.name}: {how_to_install('evaluate')}") from error
     wish = parse_wish(set_threshold, because) if set_threshold else None
     cases = read_cases(csv_file, data or csv_file.parent)
     with assembly.runtime(settings) as running:
@@ -86,16 +87,11 @@ def _tell(report: "Report", page: Path) -> None:
 def _set_threshold(model: "ModelSettings", threshold: "Threshold", quiet: bool) -> None:
     from fracture_watch.model.card import Card
 
-    card = Card.load(model.weights)
-    change = {"threshold": threshold}
-    if model.views == "whole" and card.one_view:
-        card = card.model_copy(update={"one_view": card.one_view.model_copy(update=change)})
-    else:
-        card = card.model_copy(update=change)
+    card = Card.load(model.weights).with_chosen(threshold, model.one_view)
     card.save(model.weights)
     if quiet:
         return
-    card = card.with_one_view() if model.views == "whole" else card
+    card = card.in_force(None, model.one_view)
     say(f"the card's threshold is now {threshold.value:g} ({threshold.chosen}); the model's id is now {card.facts.id}")
     if model.threshold is not None:
         say(f"note: model.threshold in the settings is {model.threshold:g}, and wins over the card's")

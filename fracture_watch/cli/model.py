@@ -9,6 +9,7 @@ import typer
 
 from fracture_watch.cli.common import DEFAULT_CONFIG, Config, Json, say, say_json, settings_from, track
 from fracture_watch.cli.evaluate import evaluate
+from fracture_watch.texts import how_to_install
 
 app = typer.Typer(help="The model.", no_args_is_help=True)
 app.command()(evaluate)
@@ -26,12 +27,11 @@ def show(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     """Print the card of the model in force."""
     import yaml
 
+    from fracture_watch import assembly
     from fracture_watch.config import load_settings
-    from fracture_watch.model.card import Card
     from fracture_watch.records import DISCLAIMER
 
-    model = load_settings(config).model
-    card = Card.load(model.weights).in_force(model.threshold, model.views == "whole")
+    card = assembly.card_in_force(load_settings(config))
     values = {"id": card.facts.id} | card.model_dump(mode="json")
     if as_json:
         say_json(values)
@@ -136,7 +136,7 @@ def train(  # noqa: PLR0913, PLR0917  one parameter an option
         from fracture_watch.training.fit import Recipe
         from fracture_watch.training.train import train as fit
     except ModuleNotFoundError as error:
-        raise WrongUse(f"training needs the package {error.name}: pip install 'fracture-watch[train]'") from error
+        raise WrongUse(f"training needs the package {error.name}: {how_to_install('train')}") from error
     _check_suffix(output)
     recipe = Recipe(architecture=architecture, epochs=epochs, seed=seed)
     sources = Sources(labels, data, boxes)

@@ -1,8 +1,9 @@
 """``results``: questions to the database."""
 
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -74,9 +75,13 @@ def _writable(output: Path | None) -> Iterator[IO[str]]:
         yield sys.stdout
         return
     path = output.resolve()
-    part = path if path.exists() and not path.is_file() else path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.part")
     try:
+        there = path.exists()
+        part = path if there and not path.is_file() else part
         with part.open("w", encoding="utf-8", newline="") as file:
+            if there and part != path:
+                shutil.copymode(path, part)  # who may read it stays as it was
             yield file
         if part != path:
             part.replace(path)
@@ -86,7 +91,8 @@ def _writable(output: Path | None) -> Iterator[IO[str]]:
         raise WrongUse(f"{output} cannot be written: {error.strerror}; name another file, or make room") from error
     finally:
         if part != path:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # it was said above what is wrong
+                part.unlink(missing_ok=True)
 
 
 def _utc(option: str, text: str | None) -> str | None:

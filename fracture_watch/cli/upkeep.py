@@ -52,10 +52,12 @@ def retry(
     as_json: Json = False,
 ) -> None:
     """Put quarantined files back into the inbox, where they are received like new ones."""
-    from fracture_watch.errors import WrongUse
+    from fracture_watch.errors import CODES, WrongUse
 
     if bool(ids) + bool(code) + everything != 1:
         raise WrongUse("name the ID of at least one result, or --code CODE, or --all")
+    if code and code not in CODES:
+        raise WrongUse(f"--code {code}: there is no such code; there are {', '.join(sorted(CODES))}")
     settings = settings_from(config)
     from fracture_watch import assembly
     from fracture_watch.results.trail import quarantined

@@ -70,7 +70,7 @@ class ImagingSettings(Section):
     max_pixels: Int = Field(100_000_000, ge=1)
     max_frames: Int = Field(16, ge=1)
     timeout_seconds: Float = Field(60.0, gt=0)
-    memory_mb: Int = Field(2048, ge=64)
+    memory_mb: Int = Field(2048, ge=64, le=1 << 20)
     workers: Int = Field(0, ge=0, le=256)
 
 
@@ -95,6 +95,11 @@ class ModelSettings(Section):
     batch_size: Int = Field(16, ge=1, le=1024)
     views: Literal["card", "whole"] = "card"
     heatmaps: Literal["positives", "all", "none"] = "positives"
+
+    @property
+    def one_view(self) -> bool:
+        """Whether the whole picture alone is classified, whatever the card asks for."""
+        return self.views == "whole"
 
 
 class WebSettings(Section):
@@ -188,24 +193,29 @@ def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Se
     try:
         content = path.read_text(encoding="utf-8")
         tree = yaml.compose(content, Loader=yaml.SafeLoader)
+        complaints = list(_repeated_keys(tree, path))
         values = yaml.safe_load(content) or {}
     except OSError as error:
         raise InvalidSettings(f"{path}: cannot be read: {error.strerror}; name the file with --config") from error
     except UnicodeDecodeError as error:
         raise InvalidSettings(f"{path}: is not UTF-8 text") from error
+    except RecursionError as error:
+        raise InvalidSettings(f"{path}: an alias leads back to where it stands, or lists lie too deep") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not
         raise InvalidSettings(f"{path}: is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise InvalidSettings(f"{path}: must hold sections such as inbox: and model:")
-    complaints = list(_repeated_keys(tree, path))
     merged, from_environment = _with_environment(values, environment)
     try:
         settings = Settings.model_validate(merged, context={"folder": path.absolute().parent})
     except ValidationError as error:
         for problem in error.errors():
+            said = _plain(problem)
             key = tuple(str(part) for part in problem["loc"])
-            where = from_environment.get(key[:2]) or f"{path}, {_line(tree, key)}"
-            complaints.append(f"{where}: {'.'.join(key) or 'settings'}: {_plain(problem)}")
+            # What two sections have to do with one another is said of the whole: it begins with the key.
+            place = key or tuple(said.partition(" ")[0].rstrip(",").split("."))
+            where = from_environment.get(place[:2]) or f"{path}, {_line(tree, place)}"
+            complaints.append(f"{where}: {'.'.join(key) or 'settings'}: {said}")
     if complaints:
         raise InvalidSettings("; ".join(complaints))
     return settings
@@ -286,8 +296,10 @@ def _line(node: yaml.Node | None, key: tuple[str, ...]) -> str:
 def _plain(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         return "unknown key"
-    message = str(problem["msg"]).removeprefix("Value error, ")
     found = problem["input"]
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "string_type" and isinstance(found, int | float):
+        message = "is no text as it stands; put it in quotes"
     if isinstance(found, dict) or _CONFIDENTIAL.intersection(problem["loc"]):
         return message
     return f"{message} (it is {found!r})"

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Strict, ValidationInfo
+from pydantic import AfterValidator, AllowInfNan, BaseModel, ConfigDict, Strict, ValidationInfo
 
 
 def from_folder(path: Path, info: ValidationInfo) -> Path:
@@ -25,7 +25,7 @@ def _ae_title(title: str) -> str:
 
 
 Int = Annotated[int, Strict()]  # YAML has types: "5" is no number, and yes is none either
-Float = Annotated[float, Strict()]
+Float = Annotated[float, Strict(), AllowInfNan(False)]
 Bool = Annotated[bool, Strict()]
 ConfigPath = Annotated[Path, AfterValidator(from_folder)]
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
@@ -34,4 +34,4 @@ AeTitle = Annotated[str, AfterValidator(_ae_title)]
 class Section(BaseModel):
     """Unknown keys are refused, and what is loaded does not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)

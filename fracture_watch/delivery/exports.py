@@ -8,15 +8,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import IO, Any
 
+from fracture_watch.labels import BEFORE, SIGN
 from fracture_watch.outcomes import Classified, Duplicate, Outcome, Recorded
 from fracture_watch.texts import json_text, printable
 
 # What a spreadsheet may run as a formula, though blanks or quotes come first (in CJK locales full-width signs, too);
 # and what it may run once it takes semicolons, tabs or line ends within a cell for the ends of cells.
-_BEFORE = r"[\s\x00-\x20\ufeff\u200b\"']*"
-_SIGN = "[=+@\uff1d\uff0b\uff0d\uff20-]"
-_FORMULA = re.compile(rf"[\t\r\n]|{_BEFORE}{_SIGN}")
-_INNER = re.compile(rf"([;\t\r\n]{_BEFORE})(?={_SIGN})")
+_FORMULA = re.compile(rf"[\t\r\n]|{BEFORE}{SIGN}")
+_INNER = re.compile(rf"([;\t\r\n]{BEFORE})(?={SIGN})")
 
 
 def file_record(file: str, outcome: Outcome, milliseconds: float | None = None) -> dict[str, Any]:

@@ -191,6 +191,13 @@ class Card(_Part):
             raise WrongUse(f"the threshold {value:g} is no probability between 0 and 1")
         return self.model_copy(update={"threshold": Threshold(value=value, chosen="model.threshold in the settings")})
 
+    def with_chosen(self, threshold: Threshold, one_view: bool) -> Self:
+        """The card with another threshold for good: of the whole picture alone, or of all views."""
+        change = {"threshold": threshold}
+        if one_view and self.one_view:
+            return self.model_copy(update={"one_view": self.one_view.model_copy(update=change)})
+        return self.model_copy(update=change)
+
     def with_one_view(self) -> Self:
         """The same weights on the whole picture alone: another identity.
 

@@ -199,10 +199,11 @@ class Gallery:
 
     @staticmethod
     def keep(path: Path, picture: bytes) -> None:
-        """Put a picture in its place; raises as a call does."""
+        """Put a picture in its place, unless the same one is there; raises as a call does."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, picture)
+            if not path.exists():  # of a copy of the file, or before a crash
+                write_whole(path, picture)
         except OSError as error:
             raise StorageUnavailable(f"the heat map {path} cannot be written: {error.strerror}") from error
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fracture_watch.errors import InvalidModel
 from fracture_watch.model.network import Answer, Network
+from fracture_watch.texts import how_to_install
 
 
 class OpenVinoNetwork(Network):
@@ -57,7 +58,7 @@ def _openvino() -> Any:
         import openvino
     except ModuleNotFoundError as error:
         raise InvalidModel(
-            "model.runtime is openvino, and the package openvino is missing: pip install 'fracture-watch[openvino]', "
-            "or set model.runtime to torch"
+            f"model.runtime is openvino, and the package openvino is missing: {how_to_install('openvino')}; or set "
+            "model.runtime to torch"
         ) from error
     return openvino

@@ -1,11 +1,13 @@
 """What differs between an SQLite file and a PostgreSQL server, as ``Database`` needs it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
+
+from fracture_watch.errors import DatabaseUnavailable
 
 
 class Backend(Protocol):
@@ -41,13 +43,13 @@ class Backend(Protocol):
     def back_up(self, revision: str) -> None:
         """Before it is migrated from this schema."""
 
-    def look(self) -> str:
+    def look(self, schemas: Collection[str]) -> str:
         """Read as much of it as tells whether it is sound, and say what it is and holds; nothing is changed.
 
         Raises
         ------
         DatabaseUnavailable
-            If it is damaged, out of reach or none of ours.
+            If it is damaged, out of reach, none of ours, or has another schema than these.
         """
 
     def fault(self, error: DBAPIError) -> str | None:
@@ -55,3 +57,9 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Give everything back."""
+
+
+def require_schema(name: object, found: str, schemas: Collection[str]) -> None:
+    """Raise ``DatabaseUnavailable`` if a database has another schema than these."""
+    if found not in schemas:
+        raise DatabaseUnavailable(f"the database {name} has the schema {found}, of another version of fracture_watch")

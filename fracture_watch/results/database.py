@@ -39,7 +39,7 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = make_url(url)
+        self.url = _parsed(url)
         self._backend = _backend(self.url)
         self._backend.hold(self._migrate())
 
@@ -83,7 +83,7 @@ class Database:
             If it is damaged.
         """
         with self._afresh_after_faults():
-            return self._backend.look()
+            return self._backend.look(_schemas())
 
     def close(self) -> None:
         """Give the connections back."""
@@ -101,20 +101,18 @@ class Database:
 
     def _migrate(self) -> str:
         """Bring the tables up to date; gives back their revision."""
-        config = alembic.config.Config()
-        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-        scripts = ScriptDirectory.from_config(config)
-        head, shown = scripts.get_current_head() or "", self.url.render_as_string()
+        config, name = _migrations(), self._backend.name
+        head = ScriptDirectory.from_config(config).get_current_head() or ""
         with self.reading() as connection:
             self._backend.require(connection)
             revision = MigrationContext.configure(connection).get_current_revision()
             foreign = revision is None and bool(inspect(connection).get_table_names())
         if foreign:
-            raise InvalidSettings(f"{shown} is not a fracture_watch database; name another one")
+            raise InvalidSettings(f"{name} is not a fracture_watch database; name another one")
         if revision == head:
             return head
-        if revision is not None and revision not in {script.revision for script in scripts.walk_revisions()}:
-            raise InvalidSettings(f"{shown} has the newer schema {revision}; update fracture_watch")
+        if revision is not None and revision not in _schemas():
+            raise InvalidSettings(f"{name} has the newer schema {revision}; update fracture_watch")
         if revision is not None:
             self._backend.back_up(revision)
         with self.writing() as connection:  # whoever starts at the same time waits, and finds nothing to do
@@ -123,16 +121,27 @@ class Database:
         return head
 
 
+def _migrations() -> alembic.config.Config:
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    return config
+
+
+def _schemas() -> set[str]:
+    """Every schema that this version knows."""
+    return {script.revision for script in ScriptDirectory.from_config(_migrations()).walk_revisions()}
+
+
 def look_at(url: str) -> str:
     """What a database is and holds; it is neither changed nor migrated.
 
     Raises
     ------
     DatabaseUnavailable
-        If it is damaged, out of reach or none of ours.
+        If it is damaged, out of reach, none of ours, or of a newer version.
     """
     with looking(url) as backend:
-        return backend.look()
+        return backend.look(_schemas())
 
 
 def is_empty(url: str) -> bool:
@@ -150,13 +159,19 @@ def is_empty(url: str) -> bool:
 @contextmanager
 def looking(url: str) -> Iterator[Backend]:
     """A database that is not migrated, for a look at it."""
-    with closing(_backend(make_url(url))) as backend, _named(backend):
+    with closing(_backend(_parsed(url))) as backend, _named(backend):
         yield backend
 
 
 def chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
     """``items`` in pieces that fit into one statement."""
     return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
+
+
+def _parsed(url: str) -> URL:
+    """What is behind ``sqlite:///`` is a path, in which a % stands for itself."""
+    path = url.removeprefix("sqlite:///")
+    return make_url(url) if path == url else URL.create("sqlite", database=path)
 
 
 def _backend(url: URL) -> Backend:

@@ -6,7 +6,7 @@ their numbers and times in the order in which they became visible. The unique in
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from sqlalchemy import URL, Connection, create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from fracture_watch.errors import DatabaseUnavailable, InvalidSettings
+from fracture_watch.results.backend import require_schema
 
 log = logging.getLogger(__name__)
 OLDEST = (13, 0)  # the oldest server that is accepted
@@ -147,7 +148,7 @@ class PostgreSQLServer:
         """Is the server's."""
         log.warning("the database is migrated from schema %s; its backup is the server's", revision)
 
-    def look(self) -> str:
+    def look(self, schemas: Collection[str]) -> str:
         """What the server is, and what is in the database."""
         with self.engine.connect().execution_options(**self.reading) as connection:
             self.require(connection)
@@ -157,9 +158,10 @@ class PostgreSQLServer:
                 return f"{kind}; empty, the tables are made at the first start"
             if not {"alembic_version", "file"} <= tables:
                 raise DatabaseUnavailable(f"{self.name} is not a fracture_watch database; name another one")
-            revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
+            schema = connection.scalar(text("SELECT version_num FROM alembic_version"))
+            require_schema(self.name, schema, schemas)
             count = connection.scalar(text("SELECT count(*) FROM file"))
-            return f"{kind}, schema {revision}; {count:,} files recorded"
+            return f"{kind}, schema {schema}; {count:,} files recorded"
 
     def fault(self, error: DBAPIError) -> str | None:
         """Whether the server is at fault, or is not there."""

@@ -1,11 +1,11 @@
 """Rows that are no longer to be kept."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, literal, not_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, delete, false, func, literal, not_, select, tuple_, update
 from sqlalchemy.orm import aliased
 
 from fracture_watch.records import Label, Status
@@ -14,6 +14,8 @@ from fracture_watch.results.rows import as_path, as_text
 from fracture_watch.results.schema import EventRow, FileRow, StudyRow, has_status, of_watcher
 from fracture_watch.results.studies import count_studies
 from fracture_watch.results.types import NUMBER, TEXT
+
+_OLDEST_FIRST = FileRow.completed_at, FileRow.id  # as the indexes have it
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Kept:
     """A row, as far as its removal needs it. ``result`` are the content and the model of one with a prediction."""
 
     id: int
+    completed_at: str
     filed_path: Path | None
     heatmap_path: Path | None
     study_key: str | None
@@ -56,15 +59,14 @@ def rows_to_remove(database: Database, wanted: Wanted, watcher: str | None = Non
     conditions = [*_conditions(wanted), of_watcher(watcher)]
     places = FileRow.filed_path, FileRow.heatmap_path
     result = FileRow.prediction, FileRow.sha256, FileRow.model_id
-    oldest_first = FileRow.completed_at, FileRow.id  # as the indexes have it
     last = "", 0
     while True:
-        onward = tuple_(*oldest_first) > tuple_(literal(last[0], TEXT), literal(last[1], NUMBER))
+        onward = tuple_(*_OLDEST_FIRST) > _place(*last)
         with database.reading() as connection:
             rows = connection.execute(
                 select(FileRow.id, FileRow.study_key, FileRow.completed_at, *places, *result)
                 .where(onward, *conditions)
-                .order_by(*oldest_first)
+                .order_by(*_OLDEST_FIRST)
                 .limit(CHUNK)
             ).all()
         if not rows:
@@ -88,11 +90,11 @@ def remove_rows(database: Database, rows: Collection[Kept]) -> None:
             select(FileRow.model_id).where(FileRow.model_id.is_not(None)).order_by(FileRow.id.desc()).limit(1)
         )
         connection.execute(update(FileRow).where(FileRow.duplicate_of.in_(ids)).values(duplicate_of=None))
-        other = aliased(FileRow)  # another watcher may use the same paths, and has events of its own
-        theirs = other.source_path == FileRow.source_path, other.watcher.is_distinct_from(FileRow.watcher)
-        alone = not_(select(other.id).where(*theirs).exists())
-        paths = select(FileRow.source_path).where(FileRow.id.in_(ids), alone)
-        connection.execute(delete(EventRow).where(EventRow.source_path.in_(paths)))
+        # What happened before there was a row is of the path alone, which other rows may have, too.
+        other = aliased(FileRow)
+        theirs = select(other.id).where(other.source_path == FileRow.source_path, other.id.not_in(ids))
+        paths = select(FileRow.source_path).where(FileRow.id.in_(ids), not_(theirs.exists()))
+        connection.execute(delete(EventRow).where(EventRow.file_id.is_(None), EventRow.source_path.in_(paths)))
         connection.execute(delete(FileRow).where(FileRow.id.in_(ids)))
         left = set(connection.scalars(select(FileRow.study_key).where(FileRow.study_key.in_(keys))))
         connection.execute(delete(StudyRow).where(StudyRow.study_uid.in_(keys - left)))
@@ -102,20 +104,33 @@ def remove_rows(database: Database, rows: Collection[Kept]) -> None:
         count_studies(connection, model or "", [str(key) for key in left])
 
 
-def shared_places(database: Database, rows: Collection[Kept], watcher: str | None = None) -> set[Path]:
-    """Which of the rows' files other rows stand for, too: a filed picture that a later model has classified."""
+def shared_places(database: Database, rows: Sequence[Kept], wanted: Wanted, watcher: str | None = None) -> set[Path]:
+    """Which of the rows' files other rows stand for, too: a filed picture that a later model has classified.
+
+    A file goes with the last of its rows. The rows before it are to be removed, or, where all is only counted, would be
+    by now.
+    """
     places = [as_text(row.filed_path) for row in rows if row.filed_path]
-    others = select(FileRow.filed_path).where(
-        FileRow.filed_path.in_(places), FileRow.id.not_in([row.id for row in rows]), of_watcher(watcher)
-    )
+    last = _place(rows[-1].completed_at, rows[-1].id)
+    gone = func.coalesce(and_(*_conditions(wanted), tuple_(*_OLDEST_FIRST) <= last), false())
+    others = select(FileRow.filed_path).where(FileRow.filed_path.in_(places), not_(gone), of_watcher(watcher))
     with database.reading() as connection:
         return {as_path(place) for place in connection.scalars(others) if place}
+
+
+def _place(completed_at: str, number: int) -> ColumnElement[Any]:
+    """A row's place in that order."""
+    return tuple_(literal(completed_at, TEXT), literal(number, NUMBER))
 
 
 def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
     conditions: list[Any] = [FileRow.filed, FileRow.status != str(Status.STALLED)]
     if wanted.before:
         conditions.append(FileRow.completed_at < wanted.before)
+        # A duplicate that is not as old has its prediction from here, and would have none.
+        copy = aliased(FileRow)
+        newer = copy.duplicate_of == FileRow.id, copy.completed_at >= wanted.before
+        conditions.append(not_(select(copy.id).where(*newer).exists()))
     if wanted.patient is not None:
         conditions.append(FileRow.patient_id.in_(wanted.patient))
     else:  # what needs somebody's attention is not forgotten by its age
@@ -129,7 +144,7 @@ def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
 
 def _kept(row: Any) -> Kept:
     result = (row.sha256, row.model_id) if row.prediction else None
-    return Kept(row.id, _path(row.filed_path), _path(row.heatmap_path), row.study_key, result)
+    return Kept(row.id, row.completed_at, _path(row.filed_path), _path(row.heatmap_path), row.study_key, result)
 
 
 def _path(text: str | None) -> Path | None:

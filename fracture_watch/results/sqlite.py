@@ -5,7 +5,7 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError, DBAPIError
 
 from fracture_watch.errors import DatabaseUnavailable
+from fracture_watch.results.backend import require_schema
 
 log = logging.getLogger(__name__)
 _BUSY_MILLISECONDS = 30_000
@@ -85,7 +86,7 @@ class SQLiteFile:
                     f"and {self._path.name}-shm"
                 )
             try:
-                summary = look_at(self._path, self._revision)
+                summary = look_at(self._path, {self._revision})
             except DatabaseUnavailable as error:
                 raise DatabaseUnavailable(self._missed(f"was replaced while in use ({error})")) from error
             log.warning("the database %s was replaced; going on with what is there now: %s", self._path, summary)
@@ -116,9 +117,9 @@ class SQLiteFile:
             source.backup(target)
         log.warning("the database is migrated from schema %s; a copy of the old one is %s", revision, copy)
 
-    def look(self) -> str:
+    def look(self, schemas: Collection[str]) -> str:
         """Read all of it once."""
-        return look_at(self._path) if self._path else "in memory"
+        return look_at(self._path, schemas) if self._path else "in memory"
 
     def fault(self, error: DBAPIError) -> str | None:
         """Whether SQLite complains of the file."""
@@ -151,23 +152,22 @@ class SQLiteFile:
         return facts.st_dev, facts.st_ino
 
 
-def look_at(path: Path, revision: str | None = None) -> str:
-    """What an SQLite file holds, without changing it; ``revision``: the schema that it must have.
+def look_at(path: Path, schemas: Collection[str]) -> str:
+    """What an SQLite file holds, without changing it.
 
     Raises
     ------
     DatabaseUnavailable
-        If it is damaged or none of ours.
+        If it is damaged, none of ours, or has another schema than these.
     """
     with _named(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         ((verdict,),) = connection.execute("PRAGMA quick_check(1)")
         if verdict != "ok":
             raise DatabaseUnavailable(f"the database {path} is damaged ({verdict}); keep a copy, and restore a backup")
         ((count,),) = connection.execute("SELECT count(*) FROM file")
-        found = [row[0] for row in connection.execute(_REVISION)]
-        if revision is not None and found != [revision]:
-            raise DatabaseUnavailable(f"the database {path} has not the schema {revision}")
-    return f"SQLite {sqlite3.sqlite_version}, schema {', '.join(found)}; sound, {count:,} files recorded"
+        ((schema,),) = connection.execute(_REVISION)
+    require_schema(path, schema, schemas)
+    return f"SQLite {sqlite3.sqlite_version}, schema {schema}; sound, {count:,} files recorded"
 
 
 def _why_out_of_reach(path: Path) -> str:

@@ -1,6 +1,7 @@
 """What happened to files: events beside their results, and how to find both again."""
 
 import os
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +15,7 @@ from fracture_watch.results.rows import as_path, as_text
 from fracture_watch.results.schema import EventRow, FileRow, ModelRow, OutboxRow, of_watcher
 from fracture_watch.times import now
 
+_DIGEST = re.compile(r"(sha256:)?[0-9a-fA-F]{64}")
 _MOST_ROWS = 1000  # of one trace: a study with more is asked for by its results
 
 
@@ -47,7 +49,8 @@ def trail(database: Database, wanted: str, also: Collection[str] = ()) -> Trail:
     ----------
     wanted : str
         A row's id; a path, as it was found or as it is filed; a SHA-256; a SOP Instance, Series or Study Instance
-        UID; or an accession number. What is found by path or id brings the rows of the same content with it.
+        UID, or what stands for it where a picture has none; or an accession number. What is found by path or id brings
+        the rows of the same content with it.
     also : collection of str
         What else may be recorded in its place: a hash, an alias.
     """
@@ -133,8 +136,9 @@ def _deliveries(connection: Connection, files: Sequence[RowMapping]) -> Sequence
 
 def _asked(wanted: str, also: Collection[str]) -> ColumnElement[bool]:
     paths = _path(wanted), *also
-    names = FileRow.sha256, FileRow.sop_instance_uid, FileRow.series_uid, FileRow.study_uid, FileRow.accession_number
-    conditions: list[Any] = [name.in_([wanted, *also]) for name in names]
+    told = {wanted, wanted.lower() if _DIGEST.fullmatch(wanted) else wanted, *also}
+    uids = FileRow.sop_instance_uid, FileRow.series_uid, FileRow.study_uid, FileRow.study_key
+    conditions: list[Any] = [name.in_(told) for name in (FileRow.sha256, *uids, FileRow.accession_number)]
     conditions += [FileRow.source_path.in_(paths), FileRow.filed_path.in_(paths)]
     if wanted.isdecimal() and len(wanted) < 18:
         conditions.append(FileRow.id == int(wanted))

@@ -40,7 +40,8 @@ class Wanted:
 
     ``since`` and ``until`` are ISO 8601, compared with ``last_result_at``. A study has a modality or a body part if
     one of its files has. ``text`` is the beginning of a PatientID, an accession number, a Study Instance UID, or a
-    path below ``inbox``; ``patient`` is what rows hold for it where PatientIDs are hashed.
+    path below ``inbox``; ``patient`` is what rows hold for it where PatientIDs are hashed, and ``names`` what they hold
+    where the others are.
     """
 
     prediction: str | None = None
@@ -51,6 +52,7 @@ class Wanted:
     text: str | None = None
     patient: str | None = None
     inbox: str = ""
+    names: tuple[str, ...] = ()
 
 
 def page(database: Database, wanted: Wanted, after: str | None = None, limit: int = 50) -> Page:
@@ -160,7 +162,7 @@ def _narrowed(connection: Connection, wanted: Wanted) -> Select[Any]:
         if value:
             conditions.append(_with_files(connection, name, value))
     if wanted.text:
-        conditions.append(_found(connection, wanted.text, wanted.patient, wanted.inbox))
+        conditions.append(_found(connection, _meant(wanted, wanted.text)))
     return select(_STUDY).where(*conditions)
 
 
@@ -184,17 +186,26 @@ def _with_files(connection: Connection, name: InstrumentedAttribute[str | None],
     return exists().where(name == value, FileRow.study_key == _STUDY.c.study_uid)
 
 
-def _found(connection: Connection, wanted: str, patient: str | None, inbox: str) -> ColumnElement[bool]:
+def _meant(wanted: Wanted, typed: str) -> list[tuple[ColumnElement[Any], ColumnElement[bool]]]:
+    """What a text may mean: conditions, each with the column that has the study's key."""
+    study, file, below = _STUDY.c.study_uid, FileRow.study_key, f"{wanted.inbox}/"
+    means: list[tuple[Any, ColumnElement[bool]]] = [
+        (study, _STUDY.c.patient_id == (typed if wanted.patient is None else wanted.patient)),
+        (study, _spelled(_STUDY.c.patient_id, typed)),
+        (study, _spelled(study, typed)),
+        (file, _spelled(FileRow.accession_number, typed)),
+        # The start of a path is the same for PostgreSQL's index.
+        (file, _spelled(FileRow.source_path, typed, below) & _spelled(_START, typed, below, STARTS)),
+    ]
+    if wanted.names:
+        hashed = (study, study), (file, FileRow.accession_number), (file, FileRow.source_path)
+        means += [(key, name.in_(wanted.names)) for key, name in hashed]
+    return means
+
+
+def _found(connection: Connection, means: list[tuple[Any, ColumnElement[bool]]]) -> ColumnElement[bool]:
     """That a study is one that a text may mean. What few begin with is looked up; what many do is met on the way."""
     study, file = _STUDY.c.study_uid, FileRow.study_key
-    means = [
-        (study, _STUDY.c.patient_id == (wanted if patient is None else patient)),
-        (study, _spelled(_STUDY.c.patient_id, wanted)),
-        (study, _spelled(study, wanted)),
-        (file, _spelled(FileRow.accession_number, wanted)),
-        # The start of a path is the same for PostgreSQL's index.
-        (file, _spelled(FileRow.source_path, wanted, f"{inbox}/") & _spelled(_START, wanted, f"{inbox}/", STARTS)),
-    ]
     few, ways = [], []
     for key, meant in means:
         if _are_at_most(_RARE, connection, meant):

@@ -38,6 +38,8 @@ class Case:
 def read_cases(labels: Path, folder: Path) -> list[Case]:
     """Read a CSV with ``path`` (or ``image``, ``file``) or ``sop_instance_uid``, and ``label``; ``group`` is optional.
 
+    Some lines may name a path and others a UID.
+
     Parameters
     ----------
     labels : Path
@@ -54,9 +56,9 @@ def read_cases(labels: Path, folder: Path) -> list[Case]:
             truths = read_truths(file, str(labels))
     except OSError as error:
         raise WrongUse(f"{labels}: the labels cannot be read: {error.strerror}") from error
-    places = _by_uid(folder) if truths[0].key == UID else None
+    places = _by_uid(folder) if any(t.key == UID for t in truths) else {}
     return [
-        Case(t.name, folder / t.name if places is None else places.get(t.name), t.fractured, t.group, t.properties)
+        Case(t.name, places.get(t.name) if t.key == UID else folder / t.name, t.fractured, t.group, t.properties)
         for t in truths
     ]
 

@@ -14,8 +14,8 @@ from fracture_watch.disk import write_whole
 from fracture_watch.errors import WrongUse
 from fracture_watch.training.answers import Answers
 from fracture_watch.training.data import Example, fingerprint
-from fracture_watch.training.evaluate import truth_of
 from fracture_watch.training.fit import Recipe
+from fracture_watch.training.judging import truth_of
 
 _RUN = 50  # pictures; as long as the groups of a collection that was numbered as it was collected
 Fold: TypeAlias = Callable[[list[Example], list[Example], Path], Answers]

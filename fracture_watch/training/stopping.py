@@ -12,7 +12,7 @@ from torch import Tensor
 from fracture_watch.model.network import Network
 from fracture_watch.model.preprocess import Preprocessor
 from fracture_watch.training.data import FRACTURED, Example, displayed, grey
-from fracture_watch.training.evaluate import truth_of
+from fracture_watch.training.judging import truth_of
 
 _BATCH = 32
 

@@ -21,7 +21,9 @@ from fracture_watch.model.weights import load_trainable
 from fracture_watch.training.answers import Answers, ask
 from fracture_watch.training.crossvalidation import cross_validate, cut_large_groups, forget
 from fracture_watch.training.data import Example, Reader, Sources, Track, displayed
-from fracture_watch.training.evaluate import (
+from fracture_watch.training.figures import Bootstrap
+from fracture_watch.training.fit import Recipe, fit, pretrained
+from fracture_watch.training.judging import (
     Scores,
     calibrate,
     calibrated,
@@ -31,8 +33,6 @@ from fracture_watch.training.evaluate import (
     truth_of,
     youden_threshold,
 )
-from fracture_watch.training.figures import Bootstrap
-from fracture_watch.training.fit import Recipe, fit, pretrained
 from fracture_watch.training.pointing import hit_rate
 
 _FOLDS = 5  # of the groups, for figures at calibrations and thresholds chosen on other groups

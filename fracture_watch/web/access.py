@@ -178,9 +178,10 @@ class Guard:
         """Neither the token nor a login, or a login without the number that its own pages send along."""
         if not self.access.token or asked.path in _OPEN or asked.endpoint == "static":
             return None
-        authorization = asked.headers.get("Authorization")
-        if authorization is not None:
-            return self.check_token(asked, authorization.removeprefix("Bearer "))
+        # Another scheme is somebody else's: a proxy in front that asks for a name and a password.
+        scheme, _, given = asked.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return self.check_token(asked, given.strip())
         session = self.session(asked)
         if session is None:
             return Refusal(401, "unauthorized", "send the header Authorization: Bearer TOKEN (web.token), or log in")
@@ -201,7 +202,7 @@ def safe_next(wanted: str | None) -> str:
 
 def is_browser(asked: Request) -> bool:
     """Whether somebody looks at a page, rather than a program."""
-    return asked.method in ("GET", "HEAD") and "text/html" in asked.headers.get("Accept", "")
+    return "text/html" in asked.headers.get("Accept", "")
 
 
 def _part(url: str, name: str) -> str:

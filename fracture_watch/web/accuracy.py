@@ -18,6 +18,7 @@ from fracture_watch.labels import PATHS, SHA256, UID, read_truths
 from fracture_watch.results.rows import as_text
 from fracture_watch.results.truths import Imported, import_truths
 from fracture_watch.results.verdicts import LABEL_COLUMNS, Reading, labels, readings
+from fracture_watch.web.asking import Question, asked
 from fracture_watch.web.site import Site
 from fracture_watch.web.slots import Slots
 
@@ -74,10 +75,12 @@ def add_accuracy(blueprint: Blueprint, site: Site) -> None:
 
     @blueprint.get("/accuracy")
     def accuracy() -> str:
+        asked(Question)
         return page(None)
 
     @blueprint.post("/accuracy")
     def truths() -> str:
+        asked(Question)
         given = request.files.get("labels")
         if given is None or not given.filename:
             raise BadRequest("choose a CSV file with labels first; the form sends it as the field labels")
@@ -116,6 +119,7 @@ def add_accuracy(blueprint: Blueprint, site: Site) -> None:
 
     @blueprint.get("/verdicts.csv")
     def csv() -> Response:
+        asked(Question)
         out = io.StringIO()
         write_csv(labels(site.database), LABEL_COLUMNS, out)
         headers = {"Content-Disposition": 'attachment; filename="verdicts.csv"'}

@@ -12,6 +12,11 @@ Answer = AnyResponse | tuple[Response, int]
 PRIVATE = "private, no-cache"
 
 
+def wants_json() -> bool:
+    """Whether a program asks for a page's answer."""
+    return request.accept_mimetypes.best == "application/json"
+
+
 def answered(body: dict[str, Any]) -> AnyResponse:
     """JSON with the disclaimer; 304 if it is what the client has.
 

@@ -1,6 +1,7 @@
 """The Flask application: who may ask, and how errors look. Routes are in ``api`` and ``pages``."""
 
 import time
+from dataclasses import replace
 
 from flask import Flask, Response, make_response, redirect, request, url_for
 from werkzeug.exceptions import HTTPException
@@ -9,7 +10,7 @@ from fracture_watch.errors import SystemicError
 from fracture_watch.web.access import Access, Clock, Guard, Refusal, is_browser, safe_next
 from fracture_watch.web.api import api
 from fracture_watch.web.failures import failure
-from fracture_watch.web.login import login
+from fracture_watch.web.login import login, login_form
 from fracture_watch.web.pages import pages
 from fracture_watch.web.site import Site, problem
 from fracture_watch.web.tracing import request_id, trace_requests
@@ -52,12 +53,7 @@ def create_app(site: Site, access: Access, clock: Clock = time.monotonic) -> Fla
 
     @app.errorhandler(HTTPException)
     def _http_error(error: HTTPException) -> tuple[Response, int]:
-        if error.code == 413:
-            limit = access.max_upload_bytes >> 20
-            return problem(
-                413, "too_large", f"the upload is larger than {limit} MiB (web.max_upload_mb), or has over 1,000 parts"
-            )
-        return failure(error)
+        return _too_much(access) if error.code == 413 else failure(error)
 
     @app.errorhandler(SystemicError)
     def _unavailable(error: SystemicError) -> tuple[Response, int]:
@@ -79,13 +75,30 @@ def create_app(site: Site, access: Access, clock: Clock = time.monotonic) -> Fla
     return app
 
 
+def _too_much(access: Access) -> tuple[Response, int]:
+    """More bytes than there may be; or, where it is not that, too many in fields that are no files, or of parts."""
+    sent, most = request.content_length, request.max_content_length
+    if sent and most and sent <= most:
+        return problem(
+            400,
+            "no_file",
+            "a form holds at most 500 kB of text and 1,000 parts; send a radiograph as a file: curl -F file=@NAME",
+        )
+    limit = access.max_upload_bytes >> 20
+    return problem(413, "too_large", f"the upload is larger than {limit} MiB (web.max_upload_mb)")
+
+
 def _refuse(refusal: Refusal) -> Response:
     """JSON for programs; browsers are shown where to log in. The query stays out of that URL: it may name a patient."""
     if refusal.status == 401 and is_browser(request):
-        return make_response(redirect(url_for("login.form", next=safe_next(request.path)), 303))
-    response, status = problem(refusal.status, refusal.code, refusal.detail)
-    response.status_code = status
-    if status == 401:
+        if request.method in ("GET", "HEAD"):
+            return make_response(redirect(url_for("login.form", next=safe_next(request.path)), 303))
+        ended = "there is no login, or it has ended; what was sent is lost: log in, and send it again"
+        response = login_form("/", replace(refusal, detail=ended))
+    else:
+        response, _ = problem(refusal.status, refusal.code, refusal.detail)
+        response.status_code = refusal.status
+    if refusal.status == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="fracture_watch"'
     if refusal.retry_after:
         response.headers["Retry-After"] = str(int(refusal.retry_after) + 1)

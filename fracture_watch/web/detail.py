@@ -10,7 +10,7 @@ from fracture_watch.records import Label, Status
 from fracture_watch.results import queries, verdicts, worklist
 from fracture_watch.results.rows import as_path
 from fracture_watch.results.verdicts import Verdict
-from fracture_watch.web.answering import Answer
+from fracture_watch.web.answering import Answer, wants_json
 from fracture_watch.web.asking import asked
 from fracture_watch.web.site import Site
 from fracture_watch.web.worklist import WorklistQuestion, name_of
@@ -47,15 +47,15 @@ def add_detail(blueprint: Blueprint, site: Site) -> None:
 
     @blueprint.post("/files/<int:id>/verdict")
     def verdict(id: int) -> Answer:  # noqa: A002
+        query: dict[str, Any] = dict(asked(WorklistQuestion).query())  # first: what is refused records nothing
         _row(site, id)
         try:
             chosen = Verdict(request.form.get("verdict", ""))
         except ValueError as error:
             raise BadRequest(f"verdict: there are {', '.join(Verdict)}") from error
         given = verdicts.give(site.database, id, chosen)
-        if request.accept_mimetypes.best == "application/json":
+        if wants_json():
             return jsonify({"verdict": given.verdict, "at": given.at})
-        query: dict[str, Any] = dict(asked(WorklistQuestion).query())
         return redirect(url_for("pages.file", id=id, **query), 303)
 
 

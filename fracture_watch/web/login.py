@@ -17,7 +17,7 @@ def login(guard: Guard) -> Blueprint:
         wanted = safe_next(request.args.get("next"))
         if not guard.access.token or guard.session(request):
             return _to(wanted)
-        return _form(wanted, None)
+        return login_form(wanted, None)
 
     @blueprint.post("/login")
     def enter() -> Response:
@@ -27,7 +27,7 @@ def login(guard: Guard) -> Blueprint:
             return _to(wanted)
         refusal = guard.check_token(request, request.form.get("token", ""))
         if refusal:
-            return _form(wanted, refusal)
+            return login_form(wanted, refusal)
         guard.sessions.end(request.cookies.get(COOKIE))
         response = _to(wanted)
         # A proxy that speaks TLS says so; who lies here only keeps the own cookie off unencrypted connections.
@@ -51,7 +51,8 @@ def _to(place: str) -> Response:
     return make_response(redirect(place, 303))
 
 
-def _form(wanted: str, refusal: Refusal | None) -> Response:
+def login_form(wanted: str, refusal: Refusal | None) -> Response:
+    """The form, with why somebody was not let in; from it one goes on to ``wanted``."""
     page = render_template("login.html", next=wanted, complaint=refusal and refusal.detail, disclaimer=DISCLAIMER)
     response = make_response(page, refusal.status if refusal else 200)
     if refusal and refusal.retry_after:

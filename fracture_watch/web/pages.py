@@ -11,9 +11,11 @@ from fracture_watch.errors import WrongUse
 from fracture_watch.records import DISCLAIMER
 from fracture_watch.results import worklist
 from fracture_watch.web.accuracy import add_accuracy
-from fracture_watch.web.answering import PRIVATE
+from fracture_watch.web.answering import PRIVATE, wants_json
+from fracture_watch.web.asking import Question, asked
 from fracture_watch.web.detail import add_detail
-from fracture_watch.web.site import Site
+from fracture_watch.web.failures import failure
+from fracture_watch.web.site import Site, problem
 from fracture_watch.web.worklist import add_worklist
 
 _COUNTED_FOR = 2.0  # seconds for which counts of everything are taken as they are
@@ -43,6 +45,7 @@ def pages(site: Site) -> Blueprint:
 
     @blueprint.get("/try")
     def trial() -> str:
+        asked(Question)
         return render_template("try.html")
 
     @blueprint.context_processor
@@ -61,18 +64,22 @@ def pages(site: Site) -> Blueprint:
     @blueprint.after_request
     def _kept(response: Response) -> AnyResponse:
         """Pages are asked about again and again; most times nothing is new."""
-        if request.method != "GET" or response.status_code != 200:
+        if request.method not in ("GET", "HEAD") or response.status_code != 200:
             return response
         response.headers["Cache-Control"] = PRIVATE
         response.add_etag()
         return response.make_conditional(request)
 
     @blueprint.errorhandler(HTTPException)
-    def _http_error(error: HTTPException) -> tuple[str, int]:
+    def _http_error(error: HTTPException) -> tuple[Response | str, int]:
+        if wants_json():
+            return failure(error)
         return render_template("error.html", title=error.name, detail=error.description), error.code or 500
 
     @blueprint.errorhandler(WrongUse)  # a cursor that was not given out is one
-    def _wrong(error: WrongUse) -> tuple[str, int]:
+    def _wrong(error: WrongUse) -> tuple[Response | str, int]:
+        if wants_json():
+            return problem(400, error.code, error.detail)
         return render_template("error.html", title="This cannot be done", detail=error.detail), 400
 
     return blueprint

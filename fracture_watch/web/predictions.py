@@ -31,6 +31,8 @@ def add_predictions(blueprint: Blueprint, site: Site) -> None:
         uploads = _uploads()
         if not uploads:
             return _no_file()
+        if len(uploads) > 1:
+            return problem(400, "too_many_files", f"{len(uploads)} files; send one, or all to /api/predictions")
         with slots.taken():
             [outcome] = site.pipeline.run([_read(uploads[0])], draw=draw)
         return _answer(outcome)

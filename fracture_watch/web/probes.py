@@ -7,6 +7,9 @@ import yaml
 from flask import Blueprint, Response, jsonify
 
 from fracture_watch import __version__
+from fracture_watch.errors import DatabaseUnavailable
+from fracture_watch.results import queries
+from fracture_watch.texts import printable
 from fracture_watch.web.answering import Answer
 from fracture_watch.web.site import Site
 
@@ -23,7 +26,7 @@ def add_probes(blueprint: Blueprint, site: Site) -> None:
     def readyz() -> Answer:
         watcher = site.status()
         if watcher is None:
-            return jsonify({"ready": True, "watching": None})
+            return _alone(site)
         reasons = [watcher.paused] if watcher.paused else [] if watcher.running else ["the watcher is not running"]
         receiver = site.receiver()
         if receiver and receiver.refusing:
@@ -40,11 +43,7 @@ def add_probes(blueprint: Blueprint, site: Site) -> None:
         if receiver:
             names = "ae_title", "address", "associations"
             body["receiving"] = {name: getattr(receiver, name) for name in names}
-        response = jsonify(body)
-        if reasons:
-            response.status_code = 503
-            response.headers["Retry-After"] = "5"
-        return response
+        return jsonify(body) if body["ready"] else _unready(body)
 
     @blueprint.get("/metrics")
     def metrics() -> Response:
@@ -53,6 +52,22 @@ def add_probes(blueprint: Blueprint, site: Site) -> None:
     @blueprint.get("/openapi.json")
     def openapi() -> Answer:
         return jsonify(described)
+
+
+def _alone(site: Site) -> Response:
+    """Where nobody watches, so that nobody else notices whether the database can be read."""
+    try:
+        queries.one(site.database, 0)
+    except DatabaseUnavailable as error:
+        return _unready({"ready": False, "reasons": [printable(f"{error.code}: {error.detail}")], "watching": None})
+    return jsonify({"ready": True, "watching": None})
+
+
+def _unready(body: dict[str, Any]) -> Response:
+    response = jsonify(body)
+    response.status_code = 503
+    response.headers["Retry-After"] = "5"
+    return response
 
 
 def description() -> dict[str, Any]:

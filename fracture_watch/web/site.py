@@ -34,7 +34,8 @@ class Site:
     ``retry`` puts results' files back from quarantine into the inbox.
     ``receiver`` tells of what receives DICOM objects, where something does.
     ``patient`` tells what rows hold for a PatientID that somebody asks for, ``aliases`` what else they may hold for a
-    path; ``watcher`` is whose paths these are, and ``quoting`` whether names that others gave may be recorded.
+    path, an accession number or a UID; ``watcher`` is whose paths these are, and ``quoting`` whether names that others
+    gave may be recorded.
     """
 
     pipeline: Pipeline

@@ -1,10 +1,11 @@
 """The worklist, and the files that came to nothing."""
 
+import re
 from datetime import date, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 from flask import Blueprint, make_response, redirect, render_template, request, url_for
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 from werkzeug.exceptions import BadRequest
 
 from fracture_watch.errors import WrongUse
@@ -17,7 +18,19 @@ from fracture_watch.web.asking import Question, asked
 from fracture_watch.web.site import Site
 
 _AT_ONCE = 50
+_NUMBER = re.compile(r"[0-9]{1,19}")
 _NEAR = 0.5  # of the threshold: from there on a picture that is not called fractured is marked as near it
+
+
+def _day(text: str) -> date:
+    """A day as a form sends it; left to itself, pydantic takes a number for seconds since 1970."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError("is no ISO 8601 date, such as 2026-01-31") from error
+
+
+Day = Annotated[date, BeforeValidator(_day)]
 
 
 class WorklistQuestion(Question):
@@ -26,8 +39,8 @@ class WorklistQuestion(Question):
     prediction: Label | None = None
     modality: str | None = None
     body_part: str | None = None
-    since: date | None = None
-    until: date | None = None
+    since: Day | None = None
+    until: Day | None = None
     q: str | None = None
 
     @model_validator(mode="before")
@@ -39,15 +52,17 @@ class WorklistQuestion(Question):
     def wanted(self, site: Site) -> Wanted:
         """The question to the database."""
         last = self.until if self.until and self.until < date.max else None
+        typed = self.q.strip() if self.q else None
         return Wanted(
             self.prediction and str(self.prediction),
             self.modality,
             self.body_part,
             str(self.since) if self.since else None,
             str(last + timedelta(days=1)) if last else None,
-            self.q.strip() if self.q else None,
-            _as_patient(site, self.q.strip()) if self.q else None,
+            typed,
+            _as_patient(site, typed) if typed else None,
             as_text(site.inbox),
+            (*site.aliases(typed), *site.aliases(as_text(site.inbox / typed))) if typed else (),
         )
 
     def query(self) -> dict[str, str]:
@@ -103,14 +118,21 @@ def add_worklist(blueprint: Blueprint, site: Site) -> None:
 
     @blueprint.post("/problems/retry")
     def retry() -> Answer:
-        ids = request.form.getlist("id", type=int)
-        if not ids or not all(0 < number < 2**63 for number in ids):  # beyond that no database counts
-            raise BadRequest("name at least one result as the field id, each as the pages number them")
+        asked(Question)
+        ids = _numbers(request.form.getlist("id"))
         done = site.retry(ids)
         back = sum(item.target is not None for item in done)
         if back == len(ids):
             return redirect(url_for("pages.problems"), 303)
         return make_response(render_template("retried.html", back=back, gone=len(ids) - back), 409)
+
+
+def _numbers(given: list[str]) -> list[int]:
+    """Results' ids, each once."""
+    numbers = dict.fromkeys(int(text) if _NUMBER.fullmatch(text) else 0 for text in given)
+    if not numbers or not all(0 < number < 2**63 for number in numbers):  # beyond that no database counts
+        raise BadRequest("name at least one result as the field id, each as the pages number them")
+    return list(numbers)
 
 
 def _shown(site: Site, studies: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import torch
 
 from fracture_watch import assembly
 from fracture_watch.cli import main
-from fracture_watch.cli.doctor import writable
+from fracture_watch.cli.checks import writable
 from fracture_watch.config import load_settings
 from tests.conftest import write_config
 from tests.imaging.test_streams import JPEG_2000, JPEGS
@@ -69,6 +69,17 @@ def test_a_foreign_database_is_found(doctor, config):
     [database] = [check for check in checks.values() if check["part"] == "database"]
     assert (code, database["ok"]) == (1, False)
     assert "no such table: file" in database["detail"]
+
+
+@pytest.mark.parametrize(("left", "said"), [(None, "fracture_watch.db is gone, but"), (b"", "is empty, but")])
+def test_a_database_that_went_missing_is_found(doctor, config, left, said):
+    database = config.parent / "fracture_watch.db"
+    Path(f"{database}.lock").write_text("{}\n")
+    if left is not None:
+        database.write_bytes(left)
+    code, checks = doctor(config)
+    assert (code, checks[str(database)]["ok"]) == (1, False)
+    assert said in checks[str(database)]["detail"]
 
 
 def test_a_damaged_database_is_found(doctor, config):

@@ -13,6 +13,7 @@ from tests.test_daemon import drop, files, rows, until, working
 
 PIXELS = np.full((40, 30), 7, np.uint16)
 NAME = "study of ANA/ANA.dcm"
+LETTERS = pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 
 
 @pytest.fixture(scope="module", params=["hash", "drop"])
@@ -98,6 +99,8 @@ def test_a_path_that_is_gone_is_known_by_its_hash_alone(fw, config, processed, i
     code, out, _ = fw("trace", config.parent / "inbox" / NAME)
     assert ("not fractured" in out or "fractured" in out) == (identifiers == "hash")
     assert "classified" in out if identifiers == "hash" else code == 0
+    assert ("names are not recorded" in out) == (identifiers == "drop")
+    assert "was received" not in out
 
 
 def test_an_accession_number_is_known_by_its_hash_alone(fw, config, processed, identifiers):
@@ -105,6 +108,32 @@ def test_an_accession_number_is_known_by_its_hash_alone(fw, config, processed, i
     processed()
     code, out, _ = fw("trace", "ANA-17")
     assert ("classified" in out, code) == ((True, 0) if identifiers == "hash" else (False, 1))
+
+
+@LETTERS
+def test_what_stands_for_a_uid_is_known_by_its_hash_alone(fw, config, processed, identifiers):
+    drop(config.parent, NAME, dicom(PIXELS, StudyInstanceUID="ANA.1"))
+    processed()
+    code, out, _ = fw("trace", "ANA.1")
+    assert ("classified" in out, code) == ((True, 0) if identifiers == "hash" else (False, 1))
+
+
+@LETTERS
+def test_the_worklist_is_searched_by_what_people_know(config, processed, runtime, identifiers):
+    ids = {"PatientID": "ANA", "AccessionNumber": "ANA-17", "StudyInstanceUID": "ANA.1"}
+    drop(config.parent, NAME, dicom(PIXELS, **ids))
+    processed()
+    settings = load_settings(config, {})
+    database = assembly.open_database(settings)
+    pages = assembly.website(settings, runtime, database, None).test_client()
+    found = {
+        typed: "/files/1?" in pages.get("/", query_string={"q": typed}).get_data(as_text=True)
+        for typed in (*ids.values(), NAME, str(config.parent / "inbox" / NAME), "BEA")
+    }
+    assert [typed for typed in found if found[typed]] == ([*found][:-1] if identifiers == "hash" else [])
+    [(key,)] = rows(config.parent, "SELECT study_uid FROM studies")
+    assert "/files/1?" in pages.get("/", query_string={"q": key[:20]}).get_data(as_text=True)
+    database.close()
 
 
 def test_a_patient_is_erased_where_rows_know_the_patient(fw, config, processed, identifiers):

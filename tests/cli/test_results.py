@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,13 @@ def test_a_file_is_written_whole_and_replaces_what_was_there(fw, recorded):
     assert [p.name for p in recorded.iterdir() if p.name.endswith(".part")] == []
 
 
+def test_a_file_that_is_replaced_goes_on_being_readable_by_the_same_users(fw, recorded):
+    target = recorded / "out.csv"
+    target.touch(0o600)
+    assert fw("results", "--format", "csv", "--output", target)[0] == 0
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
 def test_a_link_goes_on_pointing_to_the_file_that_is_written(fw, recorded):
     (recorded / "link.jsonl").symlink_to("there.jsonl")
     assert fw("results", "--format", "jsonl", "--limit", 3, "--output", "link.jsonl")[0] == 0
@@ -61,7 +69,7 @@ def test_a_pipe_is_written_to_as_it_stands(fw, recorded):
     assert stat.S_ISFIFO((recorded / "pipe").stat().st_mode)
 
 
-@pytest.mark.parametrize("target", ["none/out.csv", "."])
+@pytest.mark.parametrize("target", ["none/out.csv", ".", "a" * 252, "a" * 300])
 def test_what_cannot_be_written_is_named_and_nothing_is_left(fw, recorded, target):
     code, _, err = fw("results", "--format", "csv", "--output", target)
     assert code == 2
@@ -78,12 +86,38 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(recorded, form):
         assert process.stderr.read() == ""
 
 
+@pytest.mark.parametrize("command", [("results", "--json"), ("results",), ("config", "show")])
+def test_a_full_disk_behind_standard_output_is_said(recorded, command):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fracture_watch", *command],
+            check=False,
+            cwd=recorded,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    said = "fracture-watch: the output cannot be written: No space left on device; make room, or write it elsewhere\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_a_closed_standard_output_is_no_error(recorded):
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -m fracture_watch results >&-', sys.executable],
+        check=False,
+        cwd=recorded,
+        stderr=subprocess.PIPE,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ("results", "--limit", 10**20),
         ("retry", 10**20),
         ("retry", 0),
+        ("retry", "--code", "trunacted"),
         ("prune", "--older-than", "999999d"),
         ("prune", "--older-than", "999999w"),
     ],
@@ -92,4 +126,4 @@ def test_a_number_beyond_what_can_be_is_wrong_use(fw, recorded, arguments):
     code, out, err = fw(*arguments)
     assert (code, out) == (2, "")
     assert "Traceback" not in err
-    assert arguments[-1] in (0, 10**20) or f"{arguments[-1]}: is before the year 1" in err
+    assert arguments[-1] in (0, 10**20, "trunacted") or f"{arguments[-1]}: is before the year 1" in err

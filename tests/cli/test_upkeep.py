@@ -73,6 +73,21 @@ class TestTrace:
         assert [s["what"] for s in told] == ["received", "classified", "received", "duplicate", "next", "next"]
         assert "the same bytes as result 1" in told[3]["detail"]
 
+    def test_a_picture_is_found_by_what_stands_for_its_study_in_any_case(self, fw, config, processed):
+        drop(config.parent, "a.png", png(1))
+        [(digest,)] = rows(processed(), "SELECT sha256 FROM results")
+        for wanted in (digest, digest.upper(), f"sha256:{digest}", f"sha256:{digest.upper()}"):
+            code, told = steps(fw, wanted)
+            assert (code, [s["what"] for s in told]) == (0, ["received", "classified", "next"])
+
+    def test_a_duplicate_whose_original_was_removed_says_so(self, fw, config, processed):
+        drop(config.parent, "a.png", png(1))
+        processed()
+        drop(config.parent, "b.png", png(1))
+        change(processed(), "UPDATE file SET duplicate_of = NULL")
+        _, told = steps(fw, "2")
+        assert "the same bytes as a result that was removed, by tiny" in told[3]["detail"]
+
     def test_a_failure_says_how_to_try_it_again(self, fw, config, processed):
         drop(config.parent, "a.txt", b"text")
         _, told = steps(fw, processed() / "inbox/a.txt")
@@ -262,6 +277,17 @@ class TestPrune:
         assert files(folder / "processed") == ["NEW.dcm", "OLD.dcm", "OLD2.dcm", "OTHER.dcm"]
         assert len(rows(folder, "SELECT 1 FROM results WHERE threshold = 0.987")) == 4
 
+    def test_what_would_be_removed_is_what_is_removed(self, fw, folder, monkeypatch):
+        monkeypatch.setenv("FRACTURE_WATCH__MODEL__THRESHOLD", "0.987")
+        fw("scan", "--reclassify")
+        change(folder, "UPDATE file SET completed_at = '2020-06-01' WHERE threshold = 0.987")
+        counted, removed = (
+            json.loads(fw("prune", "--older-than", "90d", *more, "--json")[1])["summary"] for more in ((), ("--yes",))
+        )
+        assert counted == removed | {"removed": False}
+        assert removed["files"] == 3 + 7  # and a heat map for each row
+        assert files(folder / "processed") == ["NEW.dcm"]
+
     @pytest.mark.parametrize(
         "arguments",
         [("--patient", ""), ("--patient", " "), ("--patient", "", "--older-than", "90d"), ("--older-than", "")],
@@ -298,7 +324,7 @@ def test_a_database_that_went_missing_is_never_silently_begun_anew(fw, config):
     assert code == 2
     drop(config.parent, "a.png", png(1))
     code, _, err = fw("scan", config.parent / "inbox")
-    assert (code, "is gone, but fracture_watch.db.lock says that it was there" in err) == (2, True)
+    assert (code, "is gone, but fracture_watch.db.lock says that results were recorded in it" in err) == (2, True)
     assert not settings.database.path.exists()
     Path(f"{settings.database.path}.lock").unlink()
     assert fw("scan", config.parent / "inbox")[0] == 0

@@ -2,14 +2,19 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 
 import hypothesis
 import hypothesis.strategies as st
 import pytest
 
 from fracture_watch.delivery.exports import file_record, sentence, write_csv, write_json, write_jsonl
+from fracture_watch.delivery.shelf import Shelf
+from fracture_watch.errors import Unreadable, WrongUse
+from fracture_watch.exporting import Exporter
+from fracture_watch.labels import read_truths
 from fracture_watch.outcomes import Classified, Duplicate, Failed
-from fracture_watch.records import Facts, Label, ModelFacts, Prediction
+from fracture_watch.records import Facts, Kind, Label, ModelFacts, Prediction
 from fracture_watch.texts import printable
 
 PREDICTION = Prediction(Label.FRACTURED, 0.75, 0.5, ModelFacts("m", "1", "abc"), 2)
@@ -102,6 +107,40 @@ def test_however_a_spreadsheet_splits_a_line_no_cell_begins_with_a_formula(text)
     line = out.getvalue().split("\r\n", 1)[1]
     cells = [cell for row in csv.reader(io.StringIO(line, newline="")) for cell in row] + re.split(r"[;\t\r\n]", line)
     assert [cell for cell in cells if re.match(r"[\s\"]*[=+@\uff0b-]", cell)] == []
+
+
+@hypothesis.given(st.text(alphabet="=+-@\t ;,'\"x\u3000\uff0b", min_size=1, max_size=12))
+def test_what_was_made_safe_for_spreadsheets_is_read_as_it_was(name):
+    hypothesis.assume(name == name.strip() and not name.startswith("'\t"))
+    out = io.StringIO(newline="")
+    write_csv([{"path": name, "label": "fractured"}], ["path", "label"], out)
+    [truth] = read_truths(io.StringIO(out.getvalue(), newline=""), "x.csv")
+    assert truth.name == name
+
+
+def a_row(**columns):
+    uids = {"study_uid": "1.2", "series_uid": "1.3", "sop_instance_uid": "1.4"}
+    known = {"status": "classified", "code": None, "sha256": "aa", "model_id": "x", "duplicate_of": None}
+    return uids | known | columns
+
+
+def test_a_kept_object_that_cannot_be_read_is_said(tmp_path):
+    unreadable = Path("/proc/self/mem")  # a file whose first byte nobody can read, whoever asks
+    if not unreadable.is_file():
+        pytest.skip("there is no /proc/self/mem")
+    place = Shelf(tmp_path).of(Kind.SR, a_row())
+    place.parent.mkdir()
+    place.symlink_to(unreadable)
+    exporter = Exporter(Shelf(tmp_path), lambda: pytest.fail("it was to be built anew"))
+    with pytest.raises(Unreadable, match=r"aa-x\.sr\.dcm cannot be read: "):
+        exporter.object(a_row(), Kind.SR)
+
+
+def test_a_duplicate_says_whether_its_original_is_there(tmp_path):
+    exporter = Exporter(Shelf(tmp_path), lambda: pytest.fail("it was to be built anew"))
+    for original, said in ((7, "a duplicate of result 7; export that"), (None, "a result that was removed")):
+        with pytest.raises(WrongUse, match=said):
+            exporter.object(a_row(status="duplicate", duplicate_of=original), Kind.SR)
 
 
 def test_json_and_json_lines_hold_notes_as_lists():

@@ -10,7 +10,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
 from fracture_watch import assembly
-from fracture_watch.cli.doctor import _receiver
+from fracture_watch.cli.partners import _receiver
 from fracture_watch.config import load_settings
 from fracture_watch.delivery.metrics import Metrics
 from fracture_watch.errors import InvalidSettings

@@ -9,7 +9,7 @@ from alembic.runtime.migration import MigrationContext
 
 from fracture_watch.errors import DatabaseUnavailable, InvalidSettings
 from fracture_watch.results import database as database_room
-from fracture_watch.results.database import Database
+from fracture_watch.results.database import Database, look_at
 from fracture_watch.results.queries import COLUMNS
 from fracture_watch.results.schema import Base
 from fracture_watch.results.store import Store
@@ -84,6 +84,8 @@ def test_a_database_of_a_newer_version_is_refused(tmp_path):
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(InvalidSettings, match="newer schema 9999"):
         Database(url(tmp_path))
+    with pytest.raises(DatabaseUnavailable, match="has the schema 9999, of another version"):
+        look_at(url(tmp_path))
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):

@@ -221,9 +221,10 @@ def test_paths_are_of_the_watcher_who_has_them(database):
     wanted = Wanted(patient=("P",))
     assert [[len(rows) for rows in rows_to_remove(database, wanted, name)] for name in ("mine", "theirs")] == [[1], []]
     assert [count_of_others(database, wanted, name) for name in ("mine", "theirs", None)] == [0, 1, 1]
-    [rows] = rows_to_remove(database, Wanted(before=now()), "mine")
+    old = Wanted(before=now())
+    [rows] = rows_to_remove(database, old, "mine")
     record(theirs, "a", classified("dd"))
-    assert shared_places(database, rows, "mine") == set()
+    assert shared_places(database, rows, old, "mine") == set()
     new = Store(database, replace(MODEL, id="new"), watcher="theirs")
     assert list(new.outdated()) == [Path("/done/a")]  # their own of that name
 

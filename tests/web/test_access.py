@@ -112,6 +112,34 @@ def test_with_the_token_in_the_header_nothing_else_is_wanted(client):
     assert send(client, Authorization="Bearer wrong").status_code == 401  # the header counts, not the cookie
 
 
+def test_a_proxy_may_ask_for_a_password_of_its_own(client):
+    proxied = HTML | {"Authorization": "Basic YTpi"}
+    assert client.get("/", headers=proxied).headers["Location"] == "/login?next=/"
+    assert client.post("/login", data={"token": TOKEN}, headers=proxied).status_code == 303
+    page = client.get("/", headers=proxied)
+    assert page.status_code == 200
+    assert send(client, Authorization="Basic YTpi").status_code == 403  # the cookie counts, with its number
+    assert send(client, **{"Authorization": "Basic YTpi", "X-CSRF-Token": csrf(client)}).status_code == 200
+
+
+def test_the_name_of_the_scheme_is_no_matter_of_case(client):
+    assert send(client, Authorization=f"bearer {TOKEN}").status_code == 200
+    assert send(client, Authorization=TOKEN).status_code == 401
+
+
+def test_who_posts_a_form_after_the_login_has_ended_gets_the_login_form(client, clock):
+    log_in(client)
+    form = {"verdict": "agree", "csrf_token": csrf(client)}
+    clock.time += SESSION_SECONDS + 1
+    answer = client.post("/files/1/verdict", data=form, headers=HTML)
+    assert (answer.status_code, answer.mimetype) == (401, "text/html")
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    page = answer.get_data(as_text=True)
+    assert "what was sent is lost" in page
+    assert 'name="token"' in page
+    assert client.post("/files/1/verdict", data=form).get_json()["error"]["code"] == "unauthorized"
+
+
 @pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
 def test_another_site_can_neither_log_in_nor_out(client, headers):
     assert client.post("/login", data={"token": TOKEN}, headers=headers).status_code == 403

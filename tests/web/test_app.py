@@ -8,14 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
+from benchmarks.archive import build
 from fracture_watch.daemon import DaemonStatus
 from fracture_watch.outcomes import Classified
 from fracture_watch.pipeline import Pipeline
 from fracture_watch.privacy import Privacy
 from fracture_watch.receive.door import Listening
 from fracture_watch.records import Facts, Label, ModelFacts, Prediction
+from fracture_watch.results import verdicts
 from fracture_watch.results.database import Database
+from fracture_watch.results.trail import Quarantined
+from fracture_watch.service import PutBack
 from fracture_watch.web.app import Access, create_app
 from fracture_watch.web.site import Site
 from tests.test_pipeline import CountingClassifier, TableDecoder, prepared
@@ -100,6 +105,21 @@ def test_a_large_upload_is_refused(tmp_path, pipeline):
     assert (answer.status_code, answer.get_json()["error"]["code"]) == (413, "too_large")
 
 
+def test_a_radiograph_that_is_sent_as_text_is_no_file_and_not_too_large(tmp_path, pipeline):
+    asked = client(tmp_path, pipeline)
+    answer = asked.post("/predict", data={"file": "x" * 600_000}, content_type="multipart/form-data")
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (400, "no_file")
+    assert "-F file=@NAME" in answer.get_json()["error"]["detail"]
+    assert asked.post("/predict", data={"file": "x" * 2_000_000}).status_code == 413
+
+
+def test_several_files_are_told_where_they_are_answered(tmp_path, pipeline):
+    asked = client(tmp_path, pipeline)
+    answer = asked.post("/predict", data={"file": [(io.BytesIO(b"x"), "a.dcm"), (io.BytesIO(b"x"), "b.txt")]})
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (400, "too_many_files")
+    assert "/api/predictions" in answer.get_json()["error"]["detail"]
+
+
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/predict", 405), ("GET", "/nowhere", 404)])
 def test_every_error_is_json(tmp_path, pipeline, method, path, status):
     answer = client(tmp_path, pipeline).open(path, method=method)
@@ -139,12 +159,85 @@ def test_where_no_patient_is_recorded_everything_else_is_still_searched_for(tmp_
     assert (answer.status_code, answer.get_json()["error"]["code"]) == (400, "wrong_use")
 
 
-@pytest.mark.parametrize("number", ["99999999999999999999", "-1", "0", "one"])
+@pytest.mark.parametrize("number", ["99999999999999999999", "9" * 5000, "-1", "0", "one", ["3", "abc"], ["3", ""]])
 def test_a_result_that_no_database_can_hold_is_not_put_back(tmp_path, pipeline, number):
     # With none left to name, everything would be: an empty list stands for all.
     refused = replace(site_of(tmp_path, pipeline), retry=lambda ids: pytest.fail(f"asked for {ids}"))
     pages = create_app(refused, Access("127.0.0.1", None, 1 << 20)).test_client()
     assert pages.post("/problems/retry", data={"id": number}).status_code == 400
+
+
+def test_a_result_that_is_named_twice_is_put_back_once(tmp_path, pipeline):
+    def retry(ids):
+        return [PutBack(Quarantined(number, Path("/in/a"), Path("/bad/a"), "corrupt"), Path("/in/a")) for number in ids]
+
+    pages = create_app(replace(site_of(tmp_path, pipeline), retry=retry), Access("127.0.0.1", None, 1 << 20))
+    answer = pages.test_client().post("/problems/retry", data={"id": ["3", "3", "03"]})
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/problems")
+
+
+@pytest.fixture
+def judged(tmp_path):
+    """A client of a few results, and the number of one with a prediction."""
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+    build(database, 50)
+    with database.reading() as connection:
+        number = connection.scalar(text("SELECT min(id) FROM results WHERE status = 'classified'"))
+    yield client(tmp_path, None, database=database), database, number
+    database.close()
+
+
+def test_a_verdict_that_is_refused_is_not_recorded(judged):
+    asked, database, number = judged
+    for query in ("bogus=1", "since=soon"):
+        answer = asked.post(f"/files/{number}/verdict?{query}", data={"verdict": "agree"})
+        assert (answer.status_code, verdicts.history(database, number)) == (400, [])
+    answer = asked.post(f"/files/{number}/verdict?q=a", data={"verdict": "agree"})
+    assert (answer.status_code, answer.headers["Location"]) == (303, f"/files/{number}?q=a")
+    assert len(verdicts.history(database, number)) == 1
+
+
+def test_a_program_that_asks_a_page_for_json_gets_its_errors_as_json_too(judged):
+    asked, database, number = judged
+    with database.reading() as connection:
+        failed = connection.scalar(text("SELECT min(id) FROM results WHERE status = 'failed'"))
+    for there, verdict, status, code in (
+        (number, "nonsense", 400, "bad_request"),
+        (failed, "agree", 400, "wrong_use"),
+        (10**9, "agree", 404, "not_found"),
+    ):
+        told = asked.post(f"/files/{there}/verdict", data={"verdict": verdict}, headers={"Accept": "application/json"})
+        assert (told.status_code, told.get_json()["error"]["code"]) == (status, code)
+        shown = asked.post(f"/files/{there}/verdict", data={"verdict": verdict}, headers={"Accept": "text/html"})
+        assert (shown.status_code, shown.mimetype) == (status, "text/html")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "/?since=1700006400", "/?until=2020", "/?since=2026-01-31T08:00:00", "/verdicts.csv?since=2020-01-01",
+        "/accuracy?model=m", "/try?heatmap=1",
+    ],
+)  # fmt: skip
+def test_what_a_page_cannot_be_asked_is_refused(tmp_path, pipeline, asked):
+    pages = client(tmp_path, pipeline)
+    assert pages.get(asked).status_code == 400
+    assert pages.get(asked.partition("?")[0]).status_code == 200
+
+
+def test_days_are_iso_dates(tmp_path, pipeline):
+    pages = client(tmp_path, pipeline)
+    assert pages.get("/?since=2023-11-15&until=").status_code == 200
+    assert "since: is no ISO 8601 date" in pages.get("/?since=1700006400").get_data(as_text=True)
+
+
+@pytest.mark.parametrize("path", ["/", "/accuracy", "/verdicts.csv"])
+def test_head_has_the_headers_of_get(tmp_path, pipeline, path):
+    pages = client(tmp_path, pipeline)
+    got, head = pages.get(path), pages.head(path)
+    for name in ("Cache-Control", "ETag", "Content-Length", "Content-Type"):
+        assert head.headers[name] == got.headers[name]
+    assert pages.head(path, headers={"If-None-Match": got.headers["ETag"]}).status_code == 304
 
 
 def imported(app, content):
@@ -265,6 +358,20 @@ def test_metrics_are_prometheus_text_and_want_the_token(tmp_path, pipeline):
 
 def test_without_a_watcher_the_service_is_ready(tmp_path, pipeline):
     assert client(tmp_path, pipeline).get("/readyz").get_json() == {"ready": True, "watching": None}
+
+
+def test_without_a_watcher_a_database_that_is_away_is_a_reason(tmp_path, pipeline):
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+    asked = client(tmp_path, pipeline, database=database)
+    assert asked.get("/readyz").status_code == 200
+    (tmp_path / "x.db").rename(tmp_path / "away.db")
+    answer = asked.get("/readyz")
+    assert (answer.status_code, answer.get_json()["ready"], answer.headers["Retry-After"]) == (503, False, "5")
+    assert answer.get_json()["reasons"][0].startswith("database_unavailable: ")
+    assert asked.get("/healthz").status_code == 200
+    (tmp_path / "away.db").rename(tmp_path / "x.db")
+    assert asked.get("/readyz").get_json() == {"ready": True, "watching": None}
+    database.close()
 
 
 def test_answers_carry_security_headers(tmp_path, pipeline):

@@ -1,6 +1,7 @@
 """Logits and labels -> calibration, an operating point, and figures with 95 % intervals bootstrapped by group."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,13 +15,12 @@ from fracture_watch.model.card import Calibration
 from fracture_watch.training import bootstrap, thresholds
 from fracture_watch.training.bootstrap import Sample, Values, Weights
 from fracture_watch.training.data import Example
+from fracture_watch.training.figures import FEWEST, Bootstrap
 
 Scores: TypeAlias = NDArray[np.float64]
 Truth: TypeAlias = NDArray[np.bool_]
 Indices: TypeAlias = NDArray[np.int64]
 Figure: TypeAlias = dict[str, float]
-
-_FEWEST = 5  # of each class, for figures
 
 
 def calibrate(fractured: Truth, logits: Scores) -> Calibration:
@@ -65,9 +65,9 @@ def folds_of(examples: Sequence[Example], folds: int, seed: int) -> list[tuple[I
         If there are fewer than five examples of a class, or some fold leaves none of it to the others.
     """
     fractured = truth_of(examples)
-    if min(fractured.sum(), (~fractured).sum()) < _FEWEST:
+    if min(fractured.sum(), (~fractured).sum()) < FEWEST:
         raise WrongUse(
-            f"calibration and figures need {_FEWEST} pictures of each label to measure on; there are "
+            f"calibration and figures need {FEWEST} pictures of each label to measure on; there are "
             f"{fractured.sum()} fractured and {(~fractured).sum()} not"
         )
     groups = [e.group for e in examples]
@@ -139,7 +139,7 @@ def evaluate(
     report = {}
     for name, chosen in subsets.items():
         positives = int(truth[chosen].sum())
-        if min(positives, int(chosen.sum()) - positives) >= _FEWEST:
+        if min(positives, int(chosen.sum()) - positives) >= FEWEST:
             scored, rated = (Sample(truth, values, group).part(chosen) for values in (scores, judged.probability))
             report[name] = _figures(scored, rated, judged.fractured[chosen], seed, resamples)
     return report
@@ -155,9 +155,6 @@ def _figures(scored: Sample, rated: Sample, called: Truth, seed: int, resamples:
         "sensitivity_at_specificity_0.90": (scored, lambda part, weights: bootstrap.sensitivity_at(0.9, part, weights)),
         "ece": (rated, bootstrap.calibration_error),
     }
-    report: dict[str, Figure | int] = {"images": len(scored.truth), "fractured": int(scored.truth.sum())}
-    for name, (sample, measure) in measures.items():
-        low, high = np.percentile(bootstrap.drawn(sample, seed, resamples, measure), [2.5, 97.5])
-        figures = {"value": bootstrap.whole(sample, measure), "low": low, "high": high}
-        report[name] = {key: round(float(figure), 3) for key, figure in figures.items()}
-    return report
+    how = Bootstrap(seed, resamples, digits=3)
+    counts = {"images": len(scored.truth), "fractured": int(scored.truth.sum())}
+    return counts | {name: asdict(how.interval(sample, measure)) for name, (sample, measure) in measures.items()}
