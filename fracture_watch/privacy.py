@@ -38,7 +38,9 @@ _WORDS = {
     "TANGENTIAL FRONTAL DECUBITUS SUPINE PRONE LEFT RIGHT TO",
 }
 _PLAIN_NOTE = re.compile(
-    r"(Modality|BodyPartExamined) missing|RescaleSlope 0 ignored|invalid Modality LUT ignored|broken Exif data ignored"
+    r"(Modality|BodyPartExamined) missing|RescaleSlope 0 ignored|broken Exif data ignored"
+    r"|invalid (Modality LUT|RescaleSlope|RescaleIntercept) ignored"
+    r"|signed codestream of unsigned values: raised by half its range"
     r"|Modality LUT of a LOG or DISP image not applied"
     r"|PresentationLUTShape IDENTITY of a MONOCHROME1 image: not inverted|\d+ invalid window or VOI LUT ignored"
     r"|no window: shown from least to greatest value|first (VOI LUT|window) of \d+ VOI transformations"

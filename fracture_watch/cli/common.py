@@ -139,3 +139,4 @@ def _start_log(wanted: "LoggingSettings", *, quoting: bool) -> None:
     handler.setFormatter(lines)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("fracture_watch").setLevel(wanted.level.upper())
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # what it would log is a detail or a note, and quotes files

@@ -13,6 +13,7 @@ _FLUOROSCOPY = (
     uid.XRayRadiofluoroscopicImageStorage,
     "1.2.840.10008.5.1.4.1.1.12.3",  # retired: biplane angiography
 )
+_RESCALE = ("RescaleSlope", "RescaleIntercept")
 # Where the two disagree, viewers follow the shape and not the photometric interpretation.
 _SHAPES = {"INVERSE": True, "IDENTITY": False}
 
@@ -37,9 +38,16 @@ def _modality(header: Dataset, stored: StoredValues) -> tuple[Chain, tuple[str, 
         return Chain(), ("Modality LUT of a LOG or DISP image not applied",) if there else ()
     table = next((table for table in luts if table), None)
     notes = ["RescaleSlope 0 ignored"] if slope == 0 and table is None else []
+    if table is None:
+        notes += [f"invalid {keyword} ignored" for keyword in _RESCALE if _is_broken(header, keyword)]
     if luts and table is None:
         notes.append("invalid Modality LUT ignored")
     return Chain(slope=slope or 1.0, intercept=intercept or 0.0, modality_lut=table), tuple(notes)
+
+
+def _is_broken(header: Dataset, keyword: str) -> bool:
+    """Whether the element says something that is no number, such as ``-1024,0``."""
+    return text(header, keyword) is not None and number(header, keyword) is None
 
 
 def _leads_back(header: Dataset) -> bool:

@@ -13,7 +13,8 @@ from pydicom import uid
 from pydicom.pixels.common import PhotometricInterpretation
 from pydicom.pixels.decoders.base import DecodeRunner, get_decoder
 
-from fracture_watch.imaging.streams import Frame
+from fracture_watch.errors import Truncated
+from fracture_watch.imaging.streams import Frame, rle_segments
 
 LABEL = "imagecodecs"
 Samples: TypeAlias = NDArray[Any]
@@ -22,7 +23,7 @@ Decode: TypeAlias = Callable[[bytes, Frame, str | None], Samples]
 _HOOK = threading.Lock()
 _END_OF_CODESTREAM, _PADDING = b"\xff\xd9", 16
 _TRANSFORMED = (PhotometricInterpretation.YBR_ICT, PhotometricInterpretation.YBR_RCT)
-_LOSSLESS_JPEG = (uid.JPEGLossless, uid.JPEGLosslessSV1)  # in which libjpeg-turbo converts no colours
+LOSSLESS_JPEG = (uid.JPEGLossless, uid.JPEGLosslessSV1)  # in which libjpeg-turbo converts no colours
 
 
 def decode(encoded: bytes, syntax: uid.UID, frame: Frame, stored_as: str | None = None) -> Samples:
@@ -82,12 +83,27 @@ def _heard(module: str) -> Iterator[list[BaseException]]:
 
 
 def _rle(encoded: bytes, frame: Frame, stored_as: str | None) -> Samples:
-    dtype = np.dtype(f"<u{frame.bits // 8}")
-    size = frame.samples * frame.rows * frame.columns
-    # Segments may say a little too much, by what pads them to an even length; never many times as much.
-    data = imagecodecs.dicomrle_decode(encoded, dtype, out=2 * size * dtype.itemsize)
-    planes = np.frombuffer(data, dtype)[:size].reshape(frame.samples, frame.rows, frame.columns)
-    return planes[0] if frame.samples == 1 else np.ascontiguousarray(planes.transpose(1, 2, 0))
+    """PS3.5 G.2 and G.5: each byte of a sample is a segment of its own, the most significant first."""
+    size, width = frame.rows * frame.columns, frame.bits // 8
+    planes = np.empty((size, frame.samples, width), np.uint8)
+    for number, segment in enumerate(rle_segments(encoded)):
+        plane = _unpacked(segment, 2 * size)
+        if len(plane) < size:
+            raise Truncated(f"an RLE segment holds {len(plane):,} of {size:,} bytes; send the file again")
+        planes[:, number // width, width - 1 - number % width] = plane[:size]
+    samples = planes.view(f"<u{width}").reshape(frame.rows, frame.columns, frame.samples)
+    return samples[..., 0] if frame.samples == 1 else samples
+
+
+def _unpacked(segment: bytes, most: int) -> Samples:
+    """The bytes of a segment, which may be a little too many, by what pads it; never many times as many."""
+    try:
+        return np.frombuffer(imagecodecs.packbits_decode(segment, out=most), np.uint8)
+    except imagecodecs.PackbitsError as error:
+        raise ValueError(
+            "an RLE segment is damaged, or holds several frames, as where fragments outnumber NumberOfFrames and there "
+            "is no offset table"
+        ) from error
 
 
 _DECODE: dict[uid.UID, Decode] = {
@@ -109,7 +125,7 @@ _VERSIONS: dict[Decode, Callable[[], str]] = {
     _jpeg_ls: imagecodecs.jpegls_version,
     _jpeg_2000: imagecodecs.jpeg2k_version,
     _htj2k: imagecodecs.htj2k_version,
-    _rle: imagecodecs.dicomrle_version,
+    _rle: imagecodecs.packbits_version,
 }
 UNCOMPRESSED = (
     uid.ExplicitVRLittleEndian,
@@ -131,7 +147,7 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytes:
     frame = Frame(runner.rows, runner.columns, runner.samples_per_pixel, runner.bits_allocated)
     photometric = runner.photometric_interpretation
     stored_as = None
-    as_stored = photometric == PhotometricInterpretation.RGB or runner.transfer_syntax in _LOSSLESS_JPEG
+    as_stored = photometric == PhotometricInterpretation.RGB or runner.transfer_syntax in LOSSLESS_JPEG
     if frame.samples == 3:
         stored_as = "RGB" if as_stored else "YCBCR"
     samples = decode(src, runner.transfer_syntax, frame, stored_as)

@@ -16,7 +16,7 @@ _DISCRETE, _LINEAR, _INDIRECT = 0, 1, 2
 
 
 def looked_up(indices: NDArray[Any], header: Dataset, signed: bool) -> Pixels:
-    """Palette indices of shape (rows, columns) -> RGB of shape (rows, columns, 3).
+    """Palette indices -> RGB, of the same shape and one more axis.
 
     Raises
     ------

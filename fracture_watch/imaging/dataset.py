@@ -1,7 +1,6 @@
 """Bytes -> pydicom's Dataset, whatever is missing or broken around it, and never more memory than the limits allow."""
 
 import io
-import logging
 import struct
 import zlib
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from collections.abc import Iterator
 from pydicom import Dataset, dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
-from pydicom.filereader import read_dataset, read_preamble
+from pydicom.filereader import read_dataset, read_partial, read_preamble
 from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
@@ -26,9 +25,9 @@ from fracture_watch.imaging.limits import Limits
 _ITEMS = b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"  # the item tag in either byte order
 _MOST_ITEMS = 50_000
 _PIXELS = 0x7FE0  # the group of pixel data, which are large, and no sequence unless they say so
+_DECIDING = (0x0028, 0x2050, _PIXELS)  # groups: the image, its presentation, its pixels
+_PIXEL_DATA = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _UNDEFINED = 0xFFFFFFFF
-
-logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # what it would log becomes a detail or a note here
 
 
 def parse(content: bytes, limits: Limits) -> Dataset:
@@ -78,6 +77,31 @@ class _Counted(io.BytesIO):
         return data
 
 
+class _Once:
+    """Asked by pydicom, element by element, whether to stop: no element may stand twice in a data set (PS3.5 7.1).
+
+    pydicom would take the last one, and others the first. That matters where it decides the picture; elsewhere sound
+    files have it. What some writers leave behind the pixel data is no element.
+    """
+
+    def __init__(self) -> None:
+        self._met: set[BaseTag] = set()
+
+    def __call__(self, tag: BaseTag, vr: str | None, length: int) -> bool:
+        """Never.
+
+        Raises
+        ------
+        Corrupt
+            At an element that was there before.
+        """
+        if tag in self._met and len(self._met) > 1:  # it asks of the first one twice where VRs are not as stated
+            raise Corrupt(f"the element {tag} stands twice in the data set; send the file again from its source")
+        if tag.group in _DECIDING and self._met.isdisjoint(_PIXEL_DATA):
+            self._met.add(tag)
+        return False
+
+
 def _check_items(header: Dataset) -> None:
     """Items of sequences with a length, too, which pydicom reads when it is asked for them."""
     _bound(sum(_unread_items(header)))
@@ -118,14 +142,14 @@ def check_whole(header: Dataset) -> None:
 def _read(content: bytes, limits: Limits) -> Dataset:
     file = _Counted(content)
     read_preamble(file, force=True)
-    # The same reading that `dcmread` begins with: a hostile file must not show one syntax here and another there.
+    # The same reading that `read_partial` begins with: a hostile file must not show one syntax here and another there.
     meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=_behind_file_meta)
     if text(meta, "TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         inflated = _inflated(content[file.tell() :], limits)
-        header = read_dataset(_Counted(inflated), is_implicit_VR=False, is_little_endian=True)
+        header = read_dataset(_Counted(inflated), is_implicit_VR=False, is_little_endian=True, stop_when=_Once())
         header.file_meta = FileMetaDataset(meta)
         return header
-    header = dcmread(_Counted(content), force=True)
+    header = read_partial(_Counted(content), stop_when=_Once(), force=True)
     if len(header) == 0:  # what pydicom makes of pixel data without their delimiter; the facts are still there
         header = dcmread(_Counted(content), force=True, stop_before_pixels=True)
     return header

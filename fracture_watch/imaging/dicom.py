@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import numpy as np
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import UID
 
 from fracture_watch.errors import (
@@ -25,7 +25,7 @@ from fracture_watch.imaging.color import looked_up
 from fracture_watch.imaging.dataset import check_whole, parse
 from fracture_watch.imaging.frames import PIXELS, Frames
 from fracture_watch.imaging.geometry import exposed, squared
-from fracture_watch.imaging.grayscale import render, with_greys
+from fracture_watch.imaging.grayscale import WORDS, by_table, eight_bits, render, with_greys
 from fracture_watch.imaging.header import facts, of_frame, text
 from fracture_watch.imaging.limits import Limits, Scope
 from fracture_watch.records import ALL_GREYS, OWN_MODEL_NAME, Facts, Greys, Pixels
@@ -81,6 +81,8 @@ class DicomImage:
             words, stored = self._frames.gray(frame)
             shown = render(words, stored, replace(chain, greys=self._greys))
             self._notes += notes
+            if stored.coded_bits and not stored.signed:
+                self._notes.append("signed codestream of unsigned values: raised by half its range")
         else:
             shown = with_greys(self._colors(frame), self._greys)
         shown, notes = exposed(shown, header)
@@ -90,12 +92,15 @@ class DicomImage:
         return shown
 
     def _colors(self, frame: int) -> Pixels:
-        array, bits = self._frames.colors(frame), self._frames.stored.bits_stored
         if self._photometric == "PALETTE COLOR":
-            return looked_up(array, self._header, self._frames.stored.signed)
-        if bits > 8:
-            array = np.clip(array >> (bits - 8), 0, 255)
-        return np.ascontiguousarray(array, dtype=np.uint8)
+            words, stored = self._frames.gray(frame)
+            if words.dtype.itemsize > 2:
+                return looked_up(stored.of(words), self._header, stored.signed)
+            table = looked_up(stored.of(WORDS), self._header, stored.signed)
+            return by_table(words.view(f"u{words.dtype.itemsize}"), table)
+        samples, stored, ybr = self._frames.colors(frame)
+        shown = eight_bits(samples, stored)
+        return convert_color_space(shown, "YBR_FULL", "RGB") if ybr else shown
 
     def _check_kind(self) -> None:
         header = self._header
@@ -112,10 +117,12 @@ class DicomImage:
             raise Corrupt("the file begins as DICOM does, but it has neither a SOP class nor an image")
         if not has_pixels:
             raise NoPixelData(f"the object has no image (SOP class {sop_class})")
-        if (text(header, "PresentationIntentType") or "").upper() == "FOR PROCESSING":
-            raise NotForPresentation(
-                "PresentationIntentType is FOR PROCESSING: raw detector data; send the FOR PRESENTATION image"
-            )
+        for said, raw in (
+            ("PresentationIntentType is FOR PROCESSING", text(header, "PresentationIntentType") or ""),
+            (f"the SOP class is {sop_class.name}", sop_class.name),
+        ):
+            if "FOR PROCESSING" in raw.upper():
+                raise NotForPresentation(f"{said}: raw detector data; send the FOR PRESENTATION image")
 
     def _check_scope(self, scope: Scope) -> None:
         modality, body_part = self.facts.modality, self.facts.body_part

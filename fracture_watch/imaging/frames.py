@@ -56,46 +56,57 @@ class Frames:
             self._check_length()
 
     def gray(self, number: int) -> tuple[NDArray[Any], StoredValues]:
-        """A grey frame as it stands in the file, shape (rows, columns), and how its words are to be read."""
+        """A grey frame or palette indices as they stand in the file, shape (rows, columns), and how to read them."""
         if not self._encapsulated:
             return self._native(number), self.stored
         encoded, stated = self._encoded(number)
         words = codecs.decode(encoded, self._syntax, self.frame)
-        stored = self.stored
-        if stored.high_bit >= stored.bits_stored and stated.bits > stored.bits_stored:
-            # The encoder took the words as they stood, and did not bring the values down to the lowest bits.
-            stored = replace(stored, encapsulated=False)
-        elif stored.signed and stated.bits > stored.bits_stored and _overshoot(words, stated.bits, stored.limits):
-            stored = replace(stored, coded_bits=stated.bits)
-        return words, stored
+        if words.dtype.kind == "i":
+            words = words.astype(f"i{self.frame.bits // 8}", copy=False)
+        return words, _as_coded(words, stated.bits, self.stored)
 
-    def colors(self, number: int) -> NDArray[Any]:
-        """A colour frame as RGB, shape (rows, columns, 3); palette indices as they are, shape (rows, columns)."""
-        if self._encapsulated:
-            self._encoded(number)
-        return self._by_pydicom(number, raw=False)
+    def colors(self, number: int) -> tuple[NDArray[Any], StoredValues, bool]:
+        """A colour frame, shape (rows, columns, 3), how its samples are to be read, and whether they are YCbCr."""
+        encoded, stated = self._encoded(number) if self._encapsulated else (b"", self.frame)
+        photometric = self._photometric
+        if self._syntax == RLELossless:
+            samples = codecs.decode(encoded, self._syntax, self.frame)
+        else:
+            samples, found = self._by_pydicom(number)
+            if self._syntax not in codecs.LOSSLESS_JPEG:  # whose markers change nothing of that (PS3.5 8.2.1)
+                photometric = found
+        stored = _as_coded(samples, stated.bits, self.stored)
+        if stated.bits < stored.bits_stored:
+            stored = replace(stored, bits_stored=stated.bits, high_bit=stated.bits - 1)
+        return samples, stored, photometric.startswith("YBR_FULL")
 
     def _native(self, number: int) -> NDArray[Any]:
+        if self._keyword != "PixelData":
+            return self._by_pydicom(number)[0]
         rows, columns, bits = self.frame.rows, self.frame.columns, self.frame.bits
-        # Bytes in big-endian words come in another order, which pydicom knows.
-        sizes = (16,) if self._syntax == ExplicitVRBigEndian else (8, 16)
-        if self._keyword != "PixelData" or bits not in sizes:
-            return self._by_pydicom(number, raw=True)
-        order = ">" if self._syntax == ExplicitVRBigEndian else "<"
-        start = number * rows * columns * bits // 8
-        words = np.frombuffer(self._data, f"{order}u{bits // 8}", rows * columns, start)
-        return words.astype(words.dtype.newbyteorder("="), copy=False).reshape(rows, columns)
+        size, first = rows * columns, number * rows * columns
+        if bits == 1:  # frames follow each other without a gap (PS3.5 8.1.1)
+            part = np.frombuffer(self._data, np.uint8)[first // 8 : -(-(first + size) // 8)]
+            words = np.unpackbits(part, bitorder="little")[first % 8 :][:size]
+        else:
+            words = np.frombuffer(self._data, f"<u{bits // 8}", size, first * bits // 8)
+        return words.reshape(rows, columns)
 
-    def _by_pydicom(self, number: int, *, raw: bool) -> NDArray[Any]:
+    def _by_pydicom(self, number: int) -> tuple[NDArray[Any], str]:
+        """A frame's samples, and the colours in which they are; what the header leaves out is what we took for it."""
         decoder = get_decoder(self._syntax)
-        array, _ = decoder.as_array(
+        array, properties = decoder.as_array(
             self._header,
             index=number,
-            raw=raw,
+            raw=True,
             decoding_plugin=codecs.LABEL if codecs.LABEL in decoder.available_plugins else "",
-            correct_unused_bits=not raw,  # type: ignore[arg-type]  # pydicom declares its options without Unpack
+            correct_unused_bits=False,  # type: ignore[arg-type]  # pydicom declares its options without Unpack
+            samples_per_pixel=self.frame.samples,  # type: ignore[arg-type]
+            planar_configuration=unsigned(self._header, "PlanarConfiguration") or 0,  # type: ignore[arg-type]
+            bits_stored=self.stored.bits_stored,  # type: ignore[arg-type]
+            pixel_representation=int(self.stored.signed),  # type: ignore[arg-type]
         )
-        return array
+        return array, str(properties["photometric_interpretation"])
 
     def _encoded(self, number: int) -> tuple[bytes, Frame]:
         """A compressed frame that was checked, and what it says of itself."""
@@ -113,6 +124,10 @@ class Frames:
         value = element.value or b""
         if not isinstance(value, bytes):
             raise Corrupt(f"{self._keyword} has the VR {element.VR}, which can hold no pixels (PS3.5 8)")
+        wide = (unsigned(self._header, "BitsAllocated") or 0) > 8
+        if self._syntax == ExplicitVRBigEndian and (element.VR == "OW" or wide):
+            # PS3.5 6.2 and 7.3: it is words of 16 bits that are swapped, whatever they hold.
+            return np.frombuffer(value[: len(value) // 2 * 2], ">u2").astype("<u2").tobytes()
         return value
 
     def _declared(self) -> Frame:
@@ -136,7 +151,7 @@ class Frames:
             raise Corrupt(f"BitsAllocated {allocated}, BitsStored {stored} and HighBit {high} contradict each other")
         if allocated not in _BITS[self._keyword]:
             raise Corrupt(f"BitsAllocated {allocated} is none that {self._keyword} may have ({_BITS[self._keyword]})")
-        signed = unsigned(self._header, "PixelRepresentation") == 1
+        signed = unsigned(self._header, "PixelRepresentation") == 1 and self.frame.samples == 1
         # RLE packs the words as they stand, so they are read like native ones.
         return StoredValues(stored, high, signed, self._encapsulated and self._syntax != RLELossless)
 
@@ -163,8 +178,20 @@ class Frames:
             raise Truncated("the last fragment of the compressed pixel data is cut off; send the file again")
 
 
-def _overshoot(words: NDArray[Any], bits: int, limits: tuple[int, int]) -> bool:
-    """Whether a lossy codec left signed values a little outside ``limits``; else other things are in the bits above."""
-    values, (low, high) = sign_extended(words, bits), limits
-    least, greatest, slack = int(values.min()), int(values.max()), (high + 1) // 8
-    return low - slack <= least and greatest <= high + slack and (least < low or greatest > high)
+def _as_coded(words: NDArray[Any], bits: int, stored: StoredValues) -> StoredValues:
+    """How the words of a codestream of so many ``bits`` are to be read.
+
+    Lossy codecs leave values a little outside BitsStored; what lies farther out is no part of them (PS3.5 8.1.1).
+    """
+    if not stored.encapsulated:
+        return stored
+    if not stored.signed and words.dtype.kind == "i" and words.min() < 0:
+        return replace(stored, coded_bits=min(bits, stored.bits_stored))
+    if bits <= stored.bits_stored:
+        return stored
+    (low, high), slack = stored.limits, (stored.limits[1] + 1) // 8
+    values = sign_extended(words, bits) if stored.signed else words
+    # With a higher HighBit the encoder took the words as they stood, and did not bring the values to the lowest bits.
+    if stored.high_bit >= stored.bits_stored or values.min() < low - slack or values.max() > high + slack:
+        return replace(stored, encapsulated=False)
+    return replace(stored, coded_bits=bits) if stored.signed else stored

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fracture_watch.records import ALL_GREYS, Greys, Pixels
 
 Values = NDArray[np.float64]
-_WORDS = np.arange(65536, dtype=np.uint16)
+WORDS = np.arange(65536, dtype=np.uint16)  # every one that there is
 _BLOCK = 16384  # words: `take` makes indices of 8 bytes of them, which then stay in the cache
 
 
@@ -25,17 +25,19 @@ class StoredValues:
     high_bit: int
     signed: bool
     encapsulated: bool
-    coded_bits: int | None = None  # of signed values of a codestream that overshoot BitsStored, sign bits included
+    coded_bits: int | None = None  # of a codestream's words, sign bit included, where they are not read by BitsStored
 
     def of(self, words: NDArray[np.unsignedinteger]) -> Values:
         """The values of words as they stand in the pixel data.
 
         Bits outside BitsStored are masked in native data (old files keep overlays there). In encapsulated data
-        a lossy codec may overshoot BitsStored, which is clipped.
+        a lossy codec may overshoot BitsStored, which is clipped. Unsigned values of a codestream with a sign lie half
+        its range too low.
         """
         low, high = self.limits
         if self.coded_bits:
-            return np.clip(sign_extended(words, self.coded_bits).astype(np.float64), low, high)
+            raised = 0 if self.signed else 1 << (self.coded_bits - 1)
+            return np.clip(sign_extended(words, self.coded_bits).astype(np.float64) + raised, low, high)
         if self.encapsulated and not self.signed:
             return np.clip(words.astype(np.float64), low, high)
         shift = 0 if self.encapsulated else self.high_bit + 1 - self.bits_stored
@@ -162,12 +164,30 @@ def render(frame: NDArray[Any], stored: StoredValues, chain: Chain) -> Pixels:
         values = _floats(frame) if frame.dtype.kind == "f" else stored.of(frame.view(f"u{frame.itemsize}"))
         return chain.display(values, *chain.spread(values))
     words = frame.view(f"u{frame.dtype.itemsize}")
-    table = _table(words, stored, chain)
-    shown = np.empty(words.shape, np.uint8)
-    step = max(1, _BLOCK // words.shape[1])
+    return by_table(words, _table(words, stored, chain))
+
+
+def by_table(words: NDArray[np.unsignedinteger], table: Pixels) -> Pixels:
+    """What stands in a table, shape (65536, ...), for each word, shape (rows, ...)."""
+    shown = np.empty(words.shape + table.shape[1:], np.uint8)
+    step = max(1, _BLOCK // words[0].size)
     for start in range(0, len(words), step):
-        table.take(words[start : start + step], out=shown[start : start + step], mode="clip")
+        table.take(words[start : start + step], axis=0, out=shown[start : start + step], mode="clip")
     return shown
+
+
+def eight_bits(samples: NDArray[Any], stored: StoredValues) -> Pixels:
+    """Samples of colours, shape (rows, columns, 3), in 8 bits: the upper ones of more; of fewer the greatest is 255."""
+    if stored.bits_stored == 8 and samples.dtype == np.uint8:
+        return np.ascontiguousarray(samples)
+    if samples.dtype.itemsize > 2:
+        return _eight(stored.of(samples), stored.bits_stored)
+    return by_table(samples, _eight(stored.of(WORDS), stored.bits_stored))
+
+
+def _eight(values: Values, bits: int) -> Pixels:
+    eight = values // (1 << (bits - 8)) if bits >= 8 else np.rint(values * 255 / ((1 << bits) - 1))
+    return eight.astype(np.uint8)
 
 
 def with_greys(pixels: Pixels, greys: Greys) -> Pixels:
@@ -188,11 +208,12 @@ def _floats(frame: NDArray[np.floating]) -> Values:
 
 
 def _table(words: NDArray[Any], stored: StoredValues, chain: Chain) -> Pixels:
-    values = stored.of(_WORDS)
+    values = stored.of(WORDS)
     if chain.voi is not None:
         return chain.display(values, 0, 0)
     if stored.bits_stored <= 8:  # the full range, as viewers show 8-bit data
-        ends = chain.modality(np.array(stored.limits, dtype=np.float64))
+        low, high = stored.limits
+        ends = chain.modality(np.arange(low, high + 1, dtype=np.float64))  # all, since a Modality LUT may turn back
         return chain.display(values, float(ends.min()), float(ends.max()))
     present = np.zeros(65536, bool)
     present[words] = True

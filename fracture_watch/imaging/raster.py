@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from fracture_watch.errors import Corrupt, FractureWatchError, TooLarge, Truncated
 from fracture_watch.imaging.grayscale import level_table, with_greys
 from fracture_watch.imaging.limits import Limits
 from fracture_watch.imaging.streams import is_whole_jpeg
+from fracture_watch.imaging.whole import check_png, check_tiff, mark_png
 from fracture_watch.records import ALL_GREYS, Facts, Greys, Pixels
 
 _UNSIGNED, _SIGNED = 1, 2  # TIFF's SampleFormat
+_OS2_HEADER = 12  # bytes of a bitmap's header, in which numbers are shorter
+_STEPS = {"L;2": 85, "L;4": 17}  # from one grey of a PNG to the next, by Pillow's name of how it is stored
 _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 
 
@@ -35,9 +38,9 @@ class RasterImage:
                 warnings.simplefilter("ignore")  # Pillow's bomb warning: the limit below is ours
                 image = Image.open(io.BytesIO(content), formats=_FORMATS)
                 limits.check_pixels(image.height, image.width)
-                _check_end(content)
+                _check(content, image)
                 self._notes = _notes(image)
-                self._pixels = self._displayed(image)
+                self._pixels = self._displayed(content, image)
         except (FractureWatchError, MemoryError):
             raise
         except Image.DecompressionBombError as error:
@@ -58,26 +61,26 @@ class RasterImage:
         """Display values, uint8, shape (rows, columns) or (rows, columns, 3)."""
         return self._pixels
 
-    def _displayed(self, image: Image.Image) -> Pixels:
+    def _displayed(self, content: bytes, image: ImageFile.ImageFile) -> Pixels:
         tags = getattr(image, "tag_v2", {})
         white_is_zero = tags.get(ExifTags.Base.PhotometricInterpretation) == 0  # which Pillow inverts up to 8 bit
         bits = tags.get(ExifTags.Base.BitsPerSample, (16,))[0]
         kind = tags.get(ExifTags.Base.SampleFormat, (_UNSIGNED,))[0]
         clear = image.info.get("transparency")
-        image = self._upright(image)
-        if image.mode.startswith("I;16"):  # 12-bit TIFF, too
-            values = np.asarray(image)
+        picture = self._upright(content, image)
+        if picture.mode.startswith("I;16"):  # 12-bit TIFF, too
+            values = np.asarray(picture)
             shown = _scaled(values, self._greys, 1 << min(bits, 16), inverse=white_is_zero)
             return np.where(values == clear, np.uint8(0), shown) if isinstance(clear, int) else shown
         # Pillow reads 32-bit samples without a sign as if they had one, and 8-bit ones with a sign as if they had none.
-        as_stored = {("I", 32, _UNSIGNED): np.uint32, ("L", 8, _SIGNED): np.int8}.get((image.mode, bits, kind))
-        if image.mode in ("I", "F") or as_stored:
-            values = np.asarray(image).view(as_stored) if as_stored else np.asarray(image)
+        as_stored = {("I", 32, _UNSIGNED): np.uint32, ("L", 8, _SIGNED): np.int8}.get((picture.mode, bits, kind))
+        if picture.mode in ("I", "F") or as_stored:
+            values = np.asarray(picture).view(as_stored) if as_stored else np.asarray(picture)
             return _stretched(values.astype(np.float64), self._greys, inverse=white_is_zero)
-        return with_greys(_rgb_or_grey(image), self._greys)
+        return with_greys(_rgb_or_grey(picture), self._greys)
 
-    def _upright(self, image: Image.Image) -> Image.Image:
-        image.load()  # what is wrong with the picture itself is found here
+    def _upright(self, content: bytes, image: ImageFile.ImageFile) -> Image.Image:
+        _load(content, image)  # what is wrong with the picture itself is found here
         try:
             return ImageOps.exif_transpose(image)
         except MemoryError:
@@ -99,9 +102,32 @@ def _notes(image: Image.Image) -> list[str]:
     return [f"first of {count} images in the file"] if count > 1 else []
 
 
-def _check_end(content: bytes) -> None:
+def _check(content: bytes, image: ImageFile.ImageFile) -> None:
     if _is_cut_off(content):  # of which Pillow may say nothing, and leave the rest grey
         raise Truncated("the picture ends too early; send it again from its source")
+    if image.format == "TIFF":
+        check_tiff(content, getattr(image, "tag_v2", {}))
+    elif image.format == "BMP":
+        _check_palette(content, image)
+
+
+def _check_palette(content: bytes, image: ImageFile.ImageFile) -> None:
+    """Pillow takes a palette of greys for one of as many bits as it has colours, whatever the header says."""
+    short = int.from_bytes(content[14:18], "little") == _OS2_HEADER
+    bits = int.from_bytes(content[24:26] if short else content[28:30], "little")
+    if image.tile[0].codec_name == "raw" and bits != {"1": 1, "L": 8}.get(image.mode, bits):
+        raise Corrupt(f"a bitmap of {bits} bits with so few greys cannot be read here; save it as PNG")
+
+
+def _load(content: bytes, image: ImageFile.ImageFile) -> None:
+    if image.format != "PNG":
+        image.load()
+        return
+    if isinstance(image.info.get("transparency"), int):  # Pillow scales the greys of 2 and 4 bits, but not this one
+        image.info["transparency"] *= _STEPS.get(str(image.tile[0].args), 1)
+    mark_png(image)
+    image.load()
+    check_png(content, image)
 
 
 def _is_cut_off(content: bytes) -> bool:
@@ -113,7 +139,9 @@ def _is_cut_off(content: bytes) -> bool:
 
 
 def _rgb_or_grey(image: Image.Image) -> Pixels:
-    mode = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+    if image.mode == "La":  # whose greys are those over black
+        return np.asarray(image.getchannel(0))
+    mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba)

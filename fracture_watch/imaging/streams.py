@@ -108,7 +108,7 @@ def _jpeg_2000(encoded: bytes) -> Frame | None:
 
 def _reaches_its_last_tile(encoded: bytes) -> bool:
     """Follow the lengths of the tile-parts (T.800 A.4.2); the end marker is often missing in sound files."""
-    position = encoded.find(_SOT)
+    position = _first_tile_part(encoded)
     while 0 <= position <= len(encoded) - 12 and encoded[position : position + 2] == _SOT:
         length = int.from_bytes(encoded[position + 6 : position + 10], "big")
         if length == 0:  # the last one, up to the end marker
@@ -117,14 +117,31 @@ def _reaches_its_last_tile(encoded: bytes) -> bool:
     return 0 < position <= len(encoded)
 
 
+def _first_tile_part(encoded: bytes) -> int:
+    """Behind the segments of the main header (T.800 A.3), in which anything may stand, such as in a comment."""
+    position = encoded.find(_SOC_SIZ) + 2
+    while position + 4 <= len(encoded) and encoded[position] == 0xFF and encoded[position : position + 2] != _SOT:
+        position += 2 + int.from_bytes(encoded[position + 2 : position + 4], "big")
+    return position
+
+
 def _check_rle(encoded: bytes, header: Frame) -> None:
     """The header of PS3.5 G.5: a segment for each byte of a pixel, each long enough to fill the frame."""
-    offsets = [int.from_bytes(encoded[n : n + 4], "little") for n in range(0, 64, 4)]
-    count, starts = offsets[0], offsets[1 : offsets[0] + 1]
+    count, starts = _rle_header(encoded)
     wanted = header.samples * header.bits // 8
     if len(encoded) < 64 or count != wanted or starts != sorted(starts) or starts[0] < 64:
         raise Corrupt(f"the RLE header is wrong: {count} segments, where the header asks for {wanted}")
     least = -(-header.rows * header.columns // 128) * 2  # 128 pixels take two bytes at best
-    for start, end in zip(starts, [*starts[1:], len(encoded)], strict=True):
-        if end - start < least:
-            raise Truncated("an RLE segment is too short for the picture; send the file again")
+    if any(len(segment) < least for segment in rle_segments(encoded)):
+        raise Truncated("an RLE segment is too short for the picture; send the file again")
+
+
+def rle_segments(encoded: bytes) -> list[bytes]:
+    """The segments of a frame whose header is sound (PS3.5 G.5)."""
+    _, starts = _rle_header(encoded)
+    return [encoded[start:end] for start, end in zip(starts, [*starts[1:], len(encoded)], strict=True)]
+
+
+def _rle_header(encoded: bytes) -> tuple[int, list[int]]:
+    offsets = [int.from_bytes(encoded[n : n + 4], "little") for n in range(0, 64, 4)]
+    return offsets[0], offsets[1 : offsets[0] + 1]

@@ -15,13 +15,12 @@ from fracture_watch.records import Format
 _MOST_ELEMENTS = 200_000  # a hostile file of tiny elements must not hold up the watcher
 _UNDEFINED = 0xFFFFFFFF
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-_VRS = _LONG_VRS | frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _ITEM, _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
 _ZEROS = (0, 0)  # a tag that no file has: the place is there, and its bytes are to come
 _MEDIA_STORAGE_SOP_CLASS, _TRANSFER_SYNTAX = (0x0002, 0x0002), (0x0002, 0x0010)
 _SOP_CLASS, _ROWS = (0x0008, 0x0016), (0x0028, 0x0010)
 _PIXEL_DATA = frozenset({(0x7FE0, 0x0008), (0x7FE0, 0x0009), (0x7FE0, 0x0010)})
-_IMPLICIT, _BIG_ENDIAN, _DEFLATED = b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.2", b"1.2.840.10008.1.2.1.99"
+_BIG_ENDIAN, _DEFLATED = b"1.2.840.10008.1.2.2", b"1.2.840.10008.1.2.1.99"
 
 
 class Completeness(StrEnum):
@@ -157,8 +156,8 @@ def _dicom(file: BinaryIO, size: int) -> bool | None:
         return False
     if syntax == _DEFLATED:
         return _inflates(file, position)
-    order = "big" if syntax == _BIG_ENDIAN else "little"
-    explicit = syntax != _IMPLICIT if syntax else _looks_explicit(file, position)
+    order = "big" if syntax == _BIG_ENDIAN or (not syntax and _looks_big_endian(file, position)) else "little"
+    explicit = _looks_explicit(file, position)  # whatever is stated: so the decoder reads it, too
     return _reaches_pixels(file, size, _Start(position, explicit, order, _has_pixels(sop_class)))
 
 
@@ -199,8 +198,9 @@ def _file_meta(file: BinaryIO) -> _FileMeta:
     file.seek(128)
     position = 132 if file.read(4) == b"DICM" else 0
     syntax = sop_class = b""
+    explicit = _looks_explicit(file, position)  # as it always should be (PS3.10 7.1)
     for _ in range(1000):
-        element = _element(file, position, True, "little")
+        element = _element(file, position, explicit, "little")
         if element is None:
             return _FileMeta(None, syntax, sop_class)
         if element.tag[0] != 2:
@@ -220,8 +220,16 @@ def _value(file: BinaryIO, element: _Element) -> bytes:
 
 
 def _looks_explicit(file: BinaryIO, position: int) -> bool:
+    """Whether two capitals follow the first tag; a length that looks like that would be over 16 KiB."""
     file.seek(position + 4)
-    return file.read(2) in _VRS
+    vr = file.read(2)
+    return vr.isalpha() and vr.isupper()
+
+
+def _looks_big_endian(file: BinaryIO, position: int) -> bool:
+    """Whether a data set begins with an element of group 0008 in that order."""
+    file.seek(position)
+    return file.read(2) == b"\x00\x08"
 
 
 def _element(file: BinaryIO, position: int, explicit: bool, order: str) -> _Element | None:

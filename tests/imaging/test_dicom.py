@@ -15,6 +15,7 @@ from pydicom.encaps import generate_frames
 from fracture_watch import errors
 from fracture_watch.imaging.dicom import OWN_MODEL_NAME, DicomImage
 from fracture_watch.imaging.limits import Limits, Scope
+from fracture_watch.privacy import Privacy
 from tests.conftest import SHARED
 from tests.dicoms import DX, bare, derived_uid, dicom, written
 from tests.imaging import hostile
@@ -246,6 +247,31 @@ def test_a_modality_lut_replaces_rescale():
     assert pixels(content).tolist() == [[255, 128, 0]]
 
 
+def test_8_bit_data_without_a_window_span_all_that_a_modality_lut_makes_of_them():
+    item, table = Dataset(), np.minimum(np.arange(256), 255 - np.arange(256)).astype("<u2")  # up to 127 and back
+    item.LUTDescriptor, item.ModalityLUTType, item.LUTData = [256, 0, 8], "US", table.tobytes()
+    shown = pixels(dicom(RAMP_8, ModalityLUTSequence=[item]))
+    assert same(shown, np.floor(table[RAMP_8] / 127 * 255 + 0.5).astype(np.uint8))
+
+
+@named("intercept", ["-1024,0", "abc", "1e9999"])
+def test_a_rescale_that_is_no_number_is_noted(intercept):
+    plain = dicom(NOISE_12, **FULL_12, RescaleSlope=1, RescaleIntercept="123456")
+    start = plain.index(b"\x28\x00\x52\x10DS")
+    value = intercept.encode().ljust(8)
+    content = plain[:start] + b"\x28\x00\x52\x10DS\x08\x00" + value + plain[start + 14 :]
+    opened = image(content)
+    assert same(opened.pixels(0), GREYS_12)
+    assert opened.notes == ("invalid RescaleIntercept ignored",)
+    assert Privacy("drop").notes(opened.notes) == opened.notes
+
+
+def test_an_empty_rescale_is_an_absent_one():
+    opened = image(dicom(NOISE_12, **FULL_12, RescaleSlope="", RescaleIntercept=""))
+    assert same(opened.pixels(0), GREYS_12)
+    assert opened.notes == ()
+
+
 @named("relationship", ["LOG", "DISP", "LIN", None])
 @named("sop_class", [uid.XRayAngiographicImageStorage, uid.XRayRadiofluoroscopicImageStorage, DX])
 def test_a_modality_lut_that_leads_back_to_the_x_rays_is_not_applied(sop_class, relationship):
@@ -290,6 +316,13 @@ def test_a_voi_lut_may_begin_in_the_upper_half_of_16_bits():
     assert pixels(content).tolist() == [[10, 10, 20, 30]]
 
 
+@named("syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian], ids=lambda syntax: syntax.keyword)
+def test_a_voi_lut_of_signed_pixels_may_begin_in_the_upper_half_where_rescale_leaves_none_below_zero(syntax):
+    values = np.array([[39999, 40000, 40001, 40002]]) - 32768
+    table = {"RescaleIntercept": 32768, "RescaleSlope": 1, "VOILUTSequence": [voi_lut(40000 - 65536, [10, 20, 30])]}
+    assert pixels(dicom(values.astype(np.int16), syntax=syntax, **table)).tolist() == [[10, 10, 20, 30]]
+
+
 def test_the_first_of_several_windows_is_taken_and_noted():
     opened = image(windowed(NOISE_12, WindowCenter=[2048, 300], WindowWidth=[4096, 100]))
     assert same(opened.pixels(0), GREYS_12)
@@ -329,7 +362,7 @@ def test_overlays_in_unused_bits_are_masked(syntax):
 
 @named("syntax", [uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless], ids=lambda syntax: syntax.keyword)
 def test_overshoot_of_a_codec_is_clipped(syntax):
-    values = np.array([[0, 512, 1023, 1024, 1030, 4095]], np.uint16)
+    values = np.array([[0, 512, 1023, 1024, 1030, 1150]], np.uint16)
     content = dicom(values, syntax=syntax, BitsStored=12, HighBit=11)
     header = dcmread(io.BytesIO(content))
     header.BitsStored, header.HighBit = 10, 9
@@ -447,6 +480,46 @@ def test_raw_detector_data_are_rejected():
         errors.NotForPresentation,
         "PresentationIntentType is FOR PROCESSING: raw detector data; send the FOR PRESENTATION image",
     )
+
+
+def test_raw_detector_data_are_known_by_their_sop_class():
+    raw = dicom(RAMP_8, SOPClassUID=uid.DigitalXRayImageStorageForProcessing, PresentationIntentType=None)
+    assert said(refusal(raw)) == (
+        errors.NotForPresentation,
+        "the SOP class is Digital X-Ray Image Storage - For Processing: raw detector data; send the FOR PRESENTATION "
+        "image",
+    )
+
+
+def twice(content: bytes, element: bytes) -> bytes:
+    """The same file with one more element, as it stands in it, behind the one of that tag."""
+    start = content.index(element[:6])
+    return content[:start] + element + content[start:]
+
+
+def test_an_element_that_stands_twice_and_decides_nothing_is_passed_over():
+    modality = b"\x08\x00\x60\x00CS\x02\x00DX"
+    assert same(pixels(twice(dicom(RAMP_8, WindowCenter=128, WindowWidth=256), modality)), RAMP_8)
+
+
+def test_an_element_of_the_picture_that_stands_twice_is_corrupt():
+    window = b"\x28\x00\x50\x10DS\x04\x00300 "
+    pixel_data = b"\xe0\x7f\x10\x00OB\x00\x00\x80\x00\x00\x00" + bytes(128)
+    content = dicom(RAMP_8, WindowCenter=128, WindowWidth=256)
+    for element, name in ((window, "(0028,1050)"), (pixel_data, "(7FE0,0010)")):
+        assert said(refusal(twice(content, element))) == (
+            errors.Corrupt,
+            f"the element {name} stands twice in the data set; send the file again from its source",
+        )
+    assert type(refusal(content + pixel_data)) is errors.Corrupt
+
+
+@named("implicit", [True, False])
+def test_what_follows_the_pixel_data_stands_for_itself(implicit):
+    content = bare(dicom(RAMP_8, WindowCenter=128, WindowWidth=256), implicit=implicit)
+    assert same(pixels(content + bytes(100)), RAMP_8)
+    trailing = b"\xfc\xff\xfc\xff" + bytes(4) if implicit else b"\xfc\xff\xfc\xffOB" + bytes(6)
+    assert same(pixels(content + trailing * 2), RAMP_8)
 
 
 def test_a_modality_out_of_scope_is_rejected():

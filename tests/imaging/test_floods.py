@@ -21,7 +21,7 @@ FLOODS = {
     "behind the tag of pixel data in the preamble": _TAG + inserted(sound(), _OPEN)[4:],
     "behind the tag of pixel data in a value": inserted(sound(), element(0x29, 0x1001, "OB", _TAG) + _OPEN),
     "behind the pixel data": sound() + tag(0xFFFA, 0x275) + _OPEN[4:],
-    "for pixel data": sound() + element(0x7FE0, 0x10, "SQ", _FLOOD),
+    "for pixel data": sound()[: sound().rindex(_TAG)] + element(0x7FE0, 0x10, "SQ", _FLOOD),
 }
 
 

@@ -72,11 +72,10 @@ def reference_range(stored, modality, case):
     bits = case["bits"]
     if bits <= 8:
         least = -(2 ** (bits - 1)) if case["signed"] else 0
-        ends = [least, least + 2**bits - 1]
         slope, intercept = Fraction(case["slope"]), Fraction(case["intercept"])
         mapped = [
-            reference_lut(end, *case["modality_lut"]) if case["modality_lut"] else end * slope + intercept
-            for end in ends
+            reference_lut(value, *case["modality_lut"]) if case["modality_lut"] else value * slope + intercept
+            for value in range(least, least + 2**bits)
         ]
         return min(mapped), max(mapped)
     kept = modality

@@ -1,14 +1,17 @@
 """Compressed frames that contradict the data set are refused before a decoder sees them."""
 
+import io
+
 import imagecodecs
 import numpy as np
 import pytest
-from pydicom import uid
+from pydicom import dcmread, uid
+from pydicom.encaps import encapsulate
 
 from fracture_watch import errors
 from fracture_watch.imaging.dicom import DicomImage
 from fracture_watch.imaging.limits import Limits, Scope
-from tests.dicoms import _ENCODE, dicom
+from tests.dicoms import _ENCODE, dicom, written
 
 GRAY = np.random.default_rng(3).integers(0, 4096, (64, 48)).astype(np.uint16)
 BITS = {"BitsStored": 12, "HighBit": 11, "WindowCenter": 2048, "WindowWidth": 4096}
@@ -162,3 +165,62 @@ def test_rle_that_cannot_be_the_picture_is_refused(stream, kind, detail):
     error = refusal(uid.RLELossless, stream)
     assert type(error) is kind
     assert detail in error.detail
+
+
+def literal(data: bytes) -> bytes:
+    """A segment that says every byte as it is, of even length."""
+    parts = [data[start : start + 128] for start in range(0, len(data), 128)]
+    segment = b"".join(bytes([len(part) - 1]) + part for part in parts)
+    return segment + bytes(len(segment) % 2)
+
+
+PLANES = [(GRAY >> 8).astype(np.uint8).tobytes(), (GRAY & 255).astype(np.uint8).tobytes()]
+
+
+@pytest.mark.parametrize("padding", [(2, 0), (0, 2), (4, 4), (64, 6)])
+def test_rle_planes_are_cut_to_the_picture(padding):
+    stream = rle(*(literal(plane) + bytes(more) for plane, more in zip(PLANES, padding, strict=True)))
+    content = dicom(GRAY, syntax=uid.RLELossless, encoded=[stream], **BITS)
+    assert np.array_equal(DicomImage(content, Limits(), Scope()).pixels(0), np.floor(GRAY / 4095 * 255 + 0.5))
+
+
+def test_rle_planes_of_colours_are_cut_to_the_picture():
+    colors = np.random.default_rng(12).integers(0, 256, (5, 5, 3)).astype(np.uint8)
+    stream = rle(*(literal(colors[..., n].tobytes() + b"\0") for n in range(3)))
+    content = dicom(colors, syntax=uid.RLELossless, photometric="RGB", encoded=[stream])
+    assert np.array_equal(DicomImage(content, Limits(), Scope()).pixels(0), colors)
+
+
+def test_rle_planes_do_not_lend_each_other_pixels():
+    colors = np.random.default_rng(12).integers(0, 256, (64, 48, 3)).astype(np.uint8)
+    first, second, third = (colors[..., n].tobytes() for n in range(3))
+    stream = rle(literal(first), literal(second[:-100]), literal(third + bytes(100)))
+    with pytest.raises(errors.Truncated, match="an RLE segment holds 2,972 of 3,072 bytes"):
+        DicomImage(
+            dicom(colors, syntax=uid.RLELossless, photometric="RGB", encoded=[stream]), Limits(), Scope()
+        ).pixels(0)
+
+
+def test_rle_frames_in_several_fragments_need_an_offset_table():
+    stream = rle(*map(literal, PLANES))
+    half = len(stream) // 4 * 2
+    fragments = [part for _ in range(2) for part in (stream[:half], stream[half:])]
+    content = dicom(np.stack([GRAY, GRAY]), syntax=uid.RLELossless, encoded=fragments, **BITS)
+    header = dcmread(io.BytesIO(content))
+    header.PixelData = encapsulate(fragments, has_bot=False)
+    with pytest.raises(errors.Corrupt, match="fragments outnumber NumberOfFrames and there is no offset table"):
+        DicomImage(written(header, uid.RLELossless), Limits(), Scope()).pixels(0)
+
+
+# --- JPEG 2000
+
+
+@pytest.mark.parametrize("comment", [b"\xff\x90" + bytes(10), b"\xff\x90" + b"\xff" * 12])
+def test_a_comment_that_looks_like_a_tile_is_passed_over(comment):
+    stream = encoded(uid.JPEG2000Lossless)
+    start = stream.index(b"\xff\x90")
+    segment = b"\xff\x64" + (4 + len(comment)).to_bytes(2, "big") + b"\0\0" + comment
+    commented = stream[:start] + segment + stream[start:]
+    content = dicom(GRAY, syntax=uid.JPEG2000Lossless, encoded=[commented], **BITS)
+    assert np.array_equal(DicomImage(content, Limits(), Scope()).pixels(0), np.floor(GRAY / 4095 * 255 + 0.5))
+    assert type(refusal(uid.JPEG2000Lossless, commented[:-200])) is errors.Truncated

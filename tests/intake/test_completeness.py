@@ -275,3 +275,34 @@ def test_a_tiff_that_asks_for_too_many_numbers_is_not_looked_through(pages, valu
         content += struct.pack("<H", 2) + b"".join(entries) + struct.pack("<L", following)
     content += struct.pack("<L", 8) * values
     assert tiff(io.BytesIO(content), len(content)) is None
+
+
+def stated(content: bytes, syntax: uid.UID) -> bytes:
+    """The same data set under File Meta that states another transfer syntax."""
+    start = 144 + int.from_bytes(content[140:144], "little")
+    meta = dicom(PIXELS, syntax=syntax)
+    return meta[: 144 + int.from_bytes(meta[140:144], "little")] + content[start:]
+
+
+def test_a_data_set_of_another_vr_kind_than_stated_is_complete_at_its_end(check, wrongly_complete):
+    for real, said in ((NATIVE[0], NATIVE[1]), (NATIVE[1], NATIVE[0])):
+        content = stated(dicom(PIXELS, syntax=real), said)
+        assert check(content) is COMPLETE
+        assert wrongly_complete(content) == []
+
+
+def test_a_big_endian_data_set_without_preamble_is_complete_at_its_end(check, wrongly_complete):
+    whole = dicom(PIXELS, syntax=uid.ExplicitVRBigEndian)
+    content = whole[144 + int.from_bytes(whole[140:144], "little") :]
+    assert check(content) is COMPLETE
+    assert wrongly_complete(content) == []
+
+
+def test_file_meta_in_implicit_vr_is_walked_through(check, wrongly_complete):
+    whole = dicom(PIXELS)
+    syntax = uid.ExplicitVRLittleEndian.encode() + b"\0"
+    element = struct.pack("<HHL", 2, 16, len(syntax)) + syntax
+    group = struct.pack("<HHLL", 2, 0, 4, len(element))
+    content = whole[:132] + group + element + whole[144 + int.from_bytes(whole[140:144], "little") :]
+    assert check(content) is COMPLETE
+    assert wrongly_complete(content) == []
