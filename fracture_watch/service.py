@@ -10,7 +10,8 @@ from typing import TypeAlias
 
 from fracture_watch.engine import Engine
 from fracture_watch.errors import FractureWatchError, Internal, Unreadable
-from fracture_watch.intake.filing import Filing
+from fracture_watch.intake.filing import Filing, is_free
+from fracture_watch.intake.moving import names
 from fracture_watch.intake.settling import is_still_there
 from fracture_watch.outcomes import Failed, Outcome, Recorded, Rejected
 from fracture_watch.records import SourceFile
@@ -112,11 +113,11 @@ class Service:
         return _UnderWay(batch, news, outcomes, stages)
 
     def _finish(self, work: _UnderWay, destination: Destination, put_off: PutOff) -> Done:
-        entries = [
+        entries = _apart(
             (source, outcome, destination(source, outcome))
             for source, outcome in zip(work.news, work.outcomes.result(), strict=True)
             if not _is_gone(source, outcome) and not _has_changed(source, outcome) and not put_off(source, outcome)
-        ]
+        )
         if self._build:
             with work.stages.measure("build"):
                 entries = self._with_objects(entries, self._build)
@@ -208,6 +209,20 @@ def _has_changed(source: SourceFile, outcome: Outcome) -> bool:
             outcome.code if isinstance(outcome, Failed | Rejected) else outcome.status,
         )
     return changed
+
+
+def _apart(entries: Iterable[Entry]) -> list[Entry]:
+    """Each with a place of its own: files of the same content want the same one where it is named for that."""
+    taken: set[Path] = set()
+    found: list[Entry] = []
+    for source, outcome, wanted in entries:
+        place = (
+            next(name for name in names(wanted) if name not in taken and is_free(name)) if wanted in taken else wanted
+        )
+        if place:
+            taken.add(place)
+        found.append((source, outcome, place))
+    return found
 
 
 def in_place(source: SourceFile, outcome: Outcome) -> Path:

@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +88,18 @@ def test_files_are_classified_recorded_and_filed(tmp_path, weights, runtime):
     assert files(tmp_path / "quarantine") == ["note.txt", "note.txt.json"]
     assert not (tmp_path / "inbox" / "before").exists()
     assert len(list((tmp_path / "artefacts").rglob("*.png"))) == 2
+
+
+@pytest.mark.parametrize("across", [False, True], ids=["same device", "another device"])
+def test_files_of_one_content_that_are_named_for_it_are_all_filed(tmp_path, weights, runtime, elsewhere, across):
+    filing = {"processed_dir": str((elsewhere if across else tmp_path) / "processed")}
+    daemon = built(tmp_path, weights, runtime, filing=filing, privacy={"identifiers": "drop"})
+    for name in ("a.png", "b.png", "c.png"):
+        drop(tmp_path, name, png(1))
+    with working(daemon):
+        assert until(lambda: len(rows(tmp_path)) == 3 and not files(tmp_path / "inbox"))
+    assert len(files(Path(filing["processed_dir"]))) == 3
+    assert len({row[2] for row in rows(tmp_path)}) == 3
 
 
 def test_a_file_is_moved_only_after_its_result_is_committed(tmp_path, weights, runtime):

@@ -62,7 +62,7 @@ class Filing:
             return None
         root = self.processed_dir if processed else self.quarantine_dir
         relative = _anonymous(source, outcome) if source.alias else source.path.relative_to(self.inbox)
-        return next(name for name in names(_below(root, relative)) if _is_free(name))
+        return next(name for name in names(_below(root, relative)) if is_free(name))
 
     def file(self, recorded: Recorded) -> Path | None:
         """Put a committed file where the database says it goes; doing it again changes nothing.
@@ -235,7 +235,7 @@ def _holds(path: Path, recorded: Recorded) -> bool:
 
 def _taken(target: Path) -> Iterator[Path]:
     """The names that a move to ``target`` may have come to: it passes over those that others have taken meanwhile."""
-    return itertools.takewhile(lambda name: not _is_free(name), names(target))
+    return itertools.takewhile(lambda name: not is_free(name), names(target))
 
 
 def _is_the_file(name: Path, recorded: Recorded) -> bool:
@@ -284,6 +284,6 @@ def _fitting(name: str) -> str:
     return os.fsdecode(os.fsencode(name.removesuffix(suffix))[:200]) + suffix
 
 
-def _is_free(name: Path) -> bool:
+def is_free(name: Path) -> bool:
     """Whether neither a file nor the sidecar that it may get would meet another one."""
     return not os.path.lexists(name) and not os.path.lexists(slip_path(name))
