@@ -1,7 +1,7 @@
 """``config.yaml`` and the environment -> Settings. Read by ``assembly`` and ``cli`` only."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from fracture_watch.config.base import Bool, ConfigPath, Float, Int, Section
+from fracture_watch.config.complaints import complaint, line_of, repeated_keys
 from fracture_watch.config.database import DatabaseSettings
 from fracture_watch.config.destinations import DestinationSettings, require_names
 from fracture_watch.config.dicom import DicomSettings
@@ -31,7 +32,6 @@ __all__ = [
 ]
 
 _PREFIX = "FRACTURE_WATCH__"
-_CONFIDENTIAL = {"webhooks", "token", "salt", "database"}  # whose values no message quotes
 _SHORTEST_SALT = 16  # characters
 
 _BODY_PARTS = (  # limbs, hip and shoulder are what the shipped model was trained on
@@ -193,7 +193,7 @@ def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Se
     try:
         content = path.read_text(encoding="utf-8")
         tree = yaml.compose(content, Loader=yaml.SafeLoader)
-        complaints = list(_repeated_keys(tree, path))
+        complaints = list(repeated_keys(tree, path))
         values = yaml.safe_load(content) or {}
     except OSError as error:
         raise InvalidSettings(f"{path}: cannot be read: {error.strerror}; name the file with --config") from error
@@ -210,11 +210,11 @@ def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Se
         settings = Settings.model_validate(merged, context={"folder": path.absolute().parent})
     except ValidationError as error:
         for problem in error.errors():
-            said = _plain(problem)
+            said = complaint(problem)
             key = tuple(str(part) for part in problem["loc"])
             # What two sections have to do with one another is said of the whole: it begins with the key.
             place = key or tuple(said.partition(" ")[0].rstrip(",").split("."))
-            where = from_environment.get(place[:2]) or f"{path}, {_line(tree, place)}"
+            where = from_environment.get(place[:2]) or f"{path}, {line_of(tree, place)}"
             complaints.append(f"{where}: {'.'.join(key) or 'settings'}: {said}")
     if complaints:
         raise InvalidSettings("; ".join(complaints))
@@ -264,42 +264,3 @@ def _typed(section: str, key: str, text: str) -> Any:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):
         return text  # and validation says what it should have been
-
-
-def _repeated_keys(node: yaml.Node | None, path: Path) -> Iterator[str]:
-    if not isinstance(node, yaml.MappingNode):
-        return
-    seen: set[str] = set()
-    for key, value in node.value:
-        if key.value in seen:
-            yield f"{path}, line {key.start_mark.line + 1}: {key.value}: is set twice"
-        seen.add(key.value)
-        yield from _repeated_keys(value, path)
-
-
-def _line(node: yaml.Node | None, key: tuple[str, ...]) -> str:
-    """The line of a key, or of the nearest part of it that the file has."""
-    line = 1
-    for part in key:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == part), None)
-        elif isinstance(node, yaml.SequenceNode) and part.isdecimal():
-            found = next(((item, item) for item in node.value[int(part) :]), None)
-        else:
-            found = None
-        if found is None:
-            break
-        line, node = found[0].start_mark.line + 1, found[1]
-    return f"line {line}"
-
-
-def _plain(problem: Any) -> str:
-    if problem["type"] == "extra_forbidden":
-        return "unknown key"
-    found = problem["input"]
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "string_type" and isinstance(found, int | float):
-        message = "is no text as it stands; put it in quotes"
-    if isinstance(found, dict) or _CONFIDENTIAL.intersection(problem["loc"]):
-        return message
-    return f"{message} (it is {found!r})"
