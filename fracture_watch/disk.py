@@ -1,5 +1,6 @@
 """What the rooms ask of a disk: files that are whole or not there at all, and what tells one content from another."""
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -27,7 +28,11 @@ def write_whole(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
         temporary.replace(path)
-    sync_folder(path.parent)
+    try:
+        sync_folder(path.parent)
+    except OSError as error:  # the file is there; of some folders, and on some shares, no more can be asked
+        if error.errno not in (errno.EACCES, errno.EINVAL, errno.ENOTSUP):
+            raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -58,8 +59,9 @@ def prune(database: Database, wanted: Wanted, places: Places, *, really: bool) -
         counts["elsewhere"] += len({row.filed_path for row in gone if _lies_elsewhere(row, places)})
         # Several rows may stand for one file.
         for path in dict.fromkeys(path for row in gone for path in _files(row, places, shared)):
-            counts["files"] += 1
-            counts["bytes"] += path.lstat().st_size
+            with suppress(FileNotFoundError):  # somebody else has removed it meanwhile
+                counts["bytes"] += path.lstat().st_size
+                counts["files"] += 1
             if really:
                 _remove(path)
         if really:

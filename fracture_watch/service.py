@@ -113,19 +113,20 @@ class Service:
         return _UnderWay(batch, news, outcomes, stages)
 
     def _finish(self, work: _UnderWay, destination: Destination, put_off: PutOff) -> Done:
-        entries = _apart(
-            (source, outcome, destination(source, outcome))
+        taken: set[Path] = set()
+        entries = [
+            (source, outcome, _apart(taken, source, destination(source, outcome)))
             for source, outcome in zip(work.news, work.outcomes.result(), strict=True)
             if not _is_gone(source, outcome) and not _has_changed(source, outcome) and not put_off(source, outcome)
-        )
+        ]
         if self._build:
             with work.stages.measure("build"):
                 entries = self._with_objects(entries, self._build)
         with work.stages.measure("record"):
-            recorded = self._recorded(entries, destination)
+            recorded = self._recorded(entries, destination, taken)
         return Done(work.batch, recorded, work.stages)
 
-    def _recorded(self, entries: list[Entry], destination: Destination) -> list[Recorded]:
+    def _recorded(self, entries: list[Entry], destination: Destination, taken: set[Path]) -> list[Recorded]:
         """Commit; an outcome that no row can hold is a defect of this program, and costs its own file alone."""
         try:
             return self._store.record(entries) if entries else []
@@ -133,12 +134,12 @@ class Service:
             raise
         except Exception as error:
             if len(entries) > 1:
-                return [recorded for entry in entries for recorded in self._recorded([entry], destination)]
+                return [recorded for entry in entries for recorded in self._recorded([entry], destination, taken)]
             [(source, outcome, _)] = entries
             log.exception("%s: its outcome cannot be recorded", source.name)
             why = f"an internal error: its outcome cannot be recorded ({type(error).__name__}); see the log"
             failed = Failed(Internal.code, why, outcome.sha256)
-            return self._store.record([(source, failed, destination(source, failed))])
+            return self._store.record([(source, failed, _apart(taken, source, destination(source, failed)))])
 
     def _with_objects(self, entries: list[Entry], build: Build) -> list[Entry]:
         """A content that the model has classified before becomes a duplicate: the objects that it has stay."""
@@ -211,18 +212,14 @@ def _has_changed(source: SourceFile, outcome: Outcome) -> bool:
     return changed
 
 
-def _apart(entries: Iterable[Entry]) -> list[Entry]:
-    """Each with a place of its own: files of the same content want the same one where it is named for that."""
-    taken: set[Path] = set()
-    found: list[Entry] = []
-    for source, outcome, wanted in entries:
-        place = (
-            next(name for name in names(wanted) if name not in taken and is_free(name)) if wanted in taken else wanted
-        )
-        if place:
-            taken.add(place)
-        found.append((source, outcome, place))
-    return found
+def _apart(taken: set[Path], source: SourceFile, wanted: Path | None) -> Path | None:
+    """A place that no other file of the batch has; files of one content want the same where it is named for that."""
+    place = wanted
+    if wanted in taken and wanted != source.path:
+        place = next(name for name in names(wanted) if name not in taken and is_free(name))
+    if place:
+        taken.add(place)
+    return place
 
 
 def in_place(source: SourceFile, outcome: Outcome) -> Path:

@@ -76,6 +76,7 @@ def test_every_key_of_the_shipped_file_is_commented():
         ("inbox:\n  rescan_seconds: .inf\n", "line 2: inbox.rescan_seconds: Input should be a finite number"),
         ("imaging:\n  memory_mb: 99999999999999\n", "line 2: imaging.memory_mb: Input should be less than or equal"),
         ("inbox: &x\n  path: *x\n", "an alias leads back to where it stands"),
+        ("? [a]\n: b\n", "is not valid YAML"),
         ("filing:\n  processed_dir: link/done\n", "lies inside inbox.path"),
         ("filing:\n  processed_dir: .\n", "inbox.path"),
         ("filing:\n  processed_dir: done\n  quarantine_dir: done/odd\n", "lies inside filing.processed_dir"),

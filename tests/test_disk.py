@@ -1,11 +1,15 @@
 """Files that are whole or not there at all, whoever else writes them."""
 
+import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from fracture_watch.disk import digest, write_whole
+from tests.imaging.test_read import as_nobody
 
 # Writes one of two contents again and again; whoever reads meanwhile sees one of them whole, and never a mixture.
 _WRITER = """
@@ -41,6 +45,16 @@ def test_what_a_crash_left_goes_with_the_next_attempt(tmp_path):
 def test_a_folder_that_is_not_there_is_said(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_whole(tmp_path / "missing" / "a", b"")
+
+
+def test_a_folder_that_may_be_written_and_not_read_takes_a_file(tmp_path):
+    box = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own folders are not for everybody
+    try:
+        box.chmod(0o333)
+        assert as_nobody(lambda: str(write_whole(box / "a", b"a"))) == "None"
+        assert (box / "a").read_bytes() == b"a"
+    finally:
+        shutil.rmtree(box)
 
 
 def test_the_digest_is_that_of_the_content(tmp_path):

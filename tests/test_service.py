@@ -130,6 +130,24 @@ def test_an_outcome_that_no_row_can_hold_costs_its_own_file_alone(tmp_path, stor
     assert "NAME^OF" not in caplog.text
 
 
+def test_files_of_one_content_have_places_of_their_own_also_where_their_outcome_cannot_be_recorded(tmp_path, store):
+    beyond = Failed("too_large", "too many rows", "bb", Facts(rows=10**300))
+    places = tmp_path / "quarantine" / "bb.dcm", tmp_path / "processed" / "aa.dcm"
+    engine = Answering(beyond, beyond, classified("aa"), classified("aa"))
+
+    def named(_source, outcome):
+        return places[outcome.sha256 == "aa"]
+
+    [done] = Service(engine, store).process([batch(tmp_path, "1", "2", "3", "4")], named)
+    assert len({item.filed_path for item in done.recorded}) == 4
+
+
+def test_a_file_that_comes_up_twice_in_a_batch_and_stays_is_where_it_is(tmp_path, store):
+    [source] = batch(tmp_path, "1")
+    [done] = Service(Answering(classified("aa"), classified("aa")), store).process([[source, source]], in_place)
+    assert [item.filed_path for item in done.recorded] == [source.path] * 2
+
+
 def test_a_repeat_has_no_objects_built_and_leaves_those_of_the_original_alone(tmp_path, store):
     built = []
 

@@ -1,5 +1,6 @@
 """Thin commands. Nothing heavy is imported until a command needs it."""
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:
-        if error.filename is not None:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
             raise
         complain(f"fracture-watch: the output cannot be written: {error.strerror}; make room, or write it elsewhere")
         sys.exit(1)

@@ -193,8 +193,8 @@ def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Se
     try:
         content = path.read_text(encoding="utf-8")
         tree = yaml.compose(content, Loader=yaml.SafeLoader)
-        complaints = list(repeated_keys(tree, path))
         values = yaml.safe_load(content) or {}
+        complaints = list(repeated_keys(tree, path))
     except OSError as error:
         raise InvalidSettings(f"{path}: cannot be read: {error.strerror}; name the file with --config") from error
     except UnicodeDecodeError as error:

@@ -8,7 +8,15 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, ExplicitVRBigEndian, RLELossless
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from fracture_watch.errors import Corrupt, Truncated
 from fracture_watch.imaging import codecs, streams
@@ -19,6 +27,7 @@ from fracture_watch.imaging.streams import Frame
 
 _BITS = {"PixelData": (1, 8, 16, 32), "FloatPixelData": (32,), "DoubleFloatPixelData": (64,)}
 PIXELS = tuple(_BITS)
+_LOSSLESS = (*codecs.LOSSLESS_JPEG, JPEGLSLossless, JPEG2000Lossless, HTJ2KLossless, HTJ2KLosslessRPCL)
 _ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 
 
@@ -63,7 +72,7 @@ class Frames:
         words = codecs.decode(encoded, self._syntax, self.frame)
         if words.dtype.kind == "i":
             words = words.astype(f"i{self.frame.bits // 8}", copy=False)
-        return words, _as_coded(words, stated.bits, self.stored)
+        return words, self._as_coded(words, stated.bits)
 
     def colors(self, number: int) -> tuple[NDArray[Any], StoredValues, bool]:
         """A colour frame, shape (rows, columns, 3), how its samples are to be read, and whether they are YCbCr."""
@@ -75,10 +84,31 @@ class Frames:
             samples, found = self._by_pydicom(number)
             if self._syntax not in codecs.LOSSLESS_JPEG:  # whose markers change nothing of that (PS3.5 8.2.1)
                 photometric = found
-        stored = _as_coded(samples, stated.bits, self.stored)
+        stored = self._as_coded(samples, stated.bits)
         if stated.bits < stored.bits_stored:
             stored = replace(stored, bits_stored=stated.bits, high_bit=stated.bits - 1)
         return samples, stored, photometric.startswith("YBR_FULL")
+
+    def _as_coded(self, words: NDArray[Any], bits: int) -> StoredValues:
+        """How the words of a codestream of so many ``bits`` are to be read.
+
+        Lossy codecs leave values outside BitsStored, which are clipped. What a lossless one has farther out than such
+        an overshoot, as where lossy data were packed anew, is no part of the values (PS3.5 8.1.1).
+        """
+        stored = self.stored
+        if not stored.encapsulated:
+            return stored
+        if not stored.signed and words.dtype.kind == "i" and words.min() < 0:
+            return replace(stored, coded_bits=min(bits, stored.bits_stored))
+        if bits <= stored.bits_stored:
+            return stored
+        (low, high), slack = stored.limits, (stored.limits[1] + 1) // 8
+        values = sign_extended(words, bits) if stored.signed else words
+        beyond = values.min() < low - slack or values.max() > high + slack
+        # With a higher HighBit the encoder took the words as they stood, and did not bring the values to the lowest.
+        if stored.high_bit >= stored.bits_stored or (beyond and self._syntax in _LOSSLESS):
+            return replace(stored, encapsulated=False)
+        return replace(stored, coded_bits=bits) if stored.signed else stored
 
     def _native(self, number: int) -> NDArray[Any]:
         if self._keyword != "PixelData":
@@ -176,22 +206,3 @@ class Frames:
             position += 8 + int.from_bytes(data[position + 4 : position + 8], "little")
         if position > len(data):
             raise Truncated("the last fragment of the compressed pixel data is cut off; send the file again")
-
-
-def _as_coded(words: NDArray[Any], bits: int, stored: StoredValues) -> StoredValues:
-    """How the words of a codestream of so many ``bits`` are to be read.
-
-    Lossy codecs leave values a little outside BitsStored; what lies farther out is no part of them (PS3.5 8.1.1).
-    """
-    if not stored.encapsulated:
-        return stored
-    if not stored.signed and words.dtype.kind == "i" and words.min() < 0:
-        return replace(stored, coded_bits=min(bits, stored.bits_stored))
-    if bits <= stored.bits_stored:
-        return stored
-    (low, high), slack = stored.limits, (stored.limits[1] + 1) // 8
-    values = sign_extended(words, bits) if stored.signed else words
-    # With a higher HighBit the encoder took the words as they stood, and did not bring the values to the lowest bits.
-    if stored.high_bit >= stored.bits_stored or values.min() < low - slack or values.max() > high + slack:
-        return replace(stored, encapsulated=False)
-    return replace(stored, coded_bits=bits) if stored.signed else stored

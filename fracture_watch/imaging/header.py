@@ -96,11 +96,16 @@ def descriptor(item: Dataset, name: str, signed: bool) -> tuple[int, int, int] |
     values = numbers(item, f"{name}Descriptor")
     if len(values) != 3 or not all(map(math.isfinite, values)):
         return None
-    # PS3.3 C.11.2.1.1: the first value is signed as what is looked up is, whatever VR it was written with.
-    count, first, bits = int(values[0]) & 0xFFFF or 65536, int(values[1]) & 0xFFFF, int(values[2])
+    count, first, bits = int(values[0]) & 0xFFFF or 65536, int(values[1]), int(values[2])
     if not 8 <= bits <= 16:
         return None
-    return count, (first - 65536 if signed and first > 32767 else first), bits
+    # PS3.3 C.11.2.1.1: the first value is signed as what is looked up is, whatever VR it was written with. Below zero
+    # all the same it stands where the table reaches up to there.
+    if signed and first > 32767:
+        first -= 65536
+    elif not signed and first + count <= 0:
+        first += 65536
+    return count, first, bits
 
 
 def words(item: Dataset, keyword: str, size: int) -> NDArray[np.unsignedinteger]:

@@ -1,6 +1,7 @@
 """What a compressed frame says of itself, held to the data set before a decoder takes memory for it."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, RLELossless
 
@@ -129,17 +130,17 @@ def _check_rle(encoded: bytes, header: Frame) -> None:
     """The header of PS3.5 G.5: a segment for each byte of a pixel, each long enough to fill the frame."""
     count, starts = _rle_header(encoded)
     wanted = header.samples * header.bits // 8
-    if len(encoded) < 64 or count != wanted or starts != sorted(starts) or starts[0] < 64:
+    if len(encoded) < 64 or count != wanted or starts != sorted(starts) or min(starts, default=0) < 64:
         raise Corrupt(f"the RLE header is wrong: {count} segments, where the header asks for {wanted}")
     least = -(-header.rows * header.columns // 128) * 2  # 128 pixels take two bytes at best
-    if any(len(segment) < least for segment in rle_segments(encoded)):
+    if any(end - start < least for start, end in pairwise([*starts, len(encoded)])):
         raise Truncated("an RLE segment is too short for the picture; send the file again")
 
 
 def rle_segments(encoded: bytes) -> list[bytes]:
     """The segments of a frame whose header is sound (PS3.5 G.5)."""
     _, starts = _rle_header(encoded)
-    return [encoded[start:end] for start, end in zip(starts, [*starts[1:], len(encoded)], strict=True)]
+    return [encoded[start:end] for start, end in pairwise([*starts, len(encoded)])]
 
 
 def _rle_header(encoded: bytes) -> tuple[int, list[int]]:

@@ -17,6 +17,7 @@ _END_OF_JPEG = b"\xff\xd9"
 _TAIL = 16  # bytes at the end of a piece, in which it has to be
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of PNG's colour types
 _PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+_STEP = 1 << 16  # bytes
 _ENDED_TOO_EARLY = "the picture ends too early; send it again from its source"
 
 
@@ -91,10 +92,11 @@ def _inflated(content: bytes, most: int) -> int:
     """How many bytes its IDAT chunks hold; no more are counted than there may be."""
     inflater, found = zlib.decompressobj(), 0
     for data in _image_data(content):
-        pending = data
-        while pending and found < most:
-            found += len(inflater.decompress(pending, 1 << 16))
-            pending = inflater.unconsumed_tail
+        for start in range(0, len(data), _STEP):  # what is pending is copied at every turn
+            pending = data[start : start + _STEP]
+            while pending and found < most:
+                found += len(inflater.decompress(pending, _STEP))
+                pending = inflater.unconsumed_tail
     return found + len(inflater.flush()) if found < most else found
 
 

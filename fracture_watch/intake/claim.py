@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fracture_watch.disk import write_whole
 from fracture_watch.errors import InvalidSettings
 from fracture_watch.intake.moving import moved
 from fracture_watch.times import now
@@ -67,9 +66,14 @@ def name_of(place: Path, *, make: bool) -> str | None:
         if make and not place.exists():
             name = uuid.uuid4()
             part = place.with_name(f".{place.name}.{name}.part")
-            write_whole(part, f"{name}\n".encode())
-            if not moved(part, place):  # two starts at once: the first names it
-                part.unlink()
+            try:
+                with part.open("x", encoding="ascii") as file:
+                    file.write(f"{name}\n")
+                    file.flush()
+                    os.fsync(file.fileno())  # or a power cut leaves an empty one under the right name
+                moved(part, place)  # of two starts at once the first names it
+            finally:
+                part.unlink(missing_ok=True)
         return str(uuid.UUID(place.read_text(encoding="ascii").strip()))
     except FileNotFoundError:
         return None

@@ -202,7 +202,7 @@ class Gallery:
         """Put a picture in its place, unless the same one is there; raises as a call does."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.exists():  # of a copy of the file, or before a crash
+            if not path.exists() or path.stat().st_size != len(picture):
                 write_whole(path, picture)
         except OSError as error:
             raise StorageUnavailable(f"the heat map {path} cannot be written: {error.strerror}") from error

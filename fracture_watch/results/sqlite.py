@@ -137,8 +137,13 @@ class SQLiteFile:
         )
 
     def _without_creating(self, _dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
-        """Once it is open, SQLite's habit of making an empty file in place of a missing one would hide the loss."""
+        """Once it is open, SQLite's habit of making an empty file in place of a missing one would hide the loss.
+
+        It would make a database of an empty file, too, which may be one that a backup is being copied into.
+        """
         if self._identity is not None and self._path:
+            if self._path.exists() and not self._path.stat().st_size:
+                raise DatabaseUnavailable(self._missed("is empty"))
             arguments[0] = f"{self._path.absolute().as_uri()}?mode=rw"
             options["uri"] = True
 
@@ -165,7 +170,7 @@ def look_at(path: Path, schemas: Collection[str]) -> str:
         if verdict != "ok":
             raise DatabaseUnavailable(f"the database {path} is damaged ({verdict}); keep a copy, and restore a backup")
         ((count,),) = connection.execute("SELECT count(*) FROM file")
-        ((schema,),) = connection.execute(_REVISION)
+        schema = ", ".join(row[0] for row in connection.execute(_REVISION))
     require_schema(path, schema, schemas)
     return f"SQLite {sqlite3.sqlite_version}, schema {schema}; sound, {count:,} files recorded"
 

@@ -162,6 +162,22 @@ def test_a_database_that_is_damaged_while_in_use_and_restored(house):
     assert daemon.rows("PRAGMA integrity_check") == [("ok",)]
 
 
+def test_a_database_that_is_emptied_while_in_use_is_left_empty_until_a_backup_is_copied_into_it(house):
+    daemon = house()
+    database = path_of(daemon)
+    with daemon.working():
+        daemon.drop(1)
+        daemon.all_done(1)
+        backup = copy_of(daemon)
+        in_one_file(database)
+        os.truncate(database, 0)
+        daemon.drop(2)
+        assert "is empty; put it back" in daemon.paused("database_unavailable", str(database))
+        assert database.stat().st_size == 0
+        shutil.copy(backup, database)
+        daemon.all_done(1, 2)
+
+
 def test_a_database_whose_beginning_is_overwritten_while_in_use(house):
     daemon = house()
     database = path_of(daemon)

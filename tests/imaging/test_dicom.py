@@ -323,6 +323,13 @@ def test_a_voi_lut_of_signed_pixels_may_begin_in_the_upper_half_where_rescale_le
     assert pixels(dicom(values.astype(np.int16), syntax=syntax, **table)).tolist() == [[10, 10, 20, 30]]
 
 
+def test_a_voi_lut_that_begins_below_zero_and_reaches_over_it_does_so():
+    table = voi_lut(0, [10, 20, 30])
+    table[0x00283002] = DataElement(0x00283002, "SS", [3, -1, 8])
+    content = windowed(np.array([[0, 1, 2]], np.uint16), VOILUTSequence=[table])
+    assert pixels(content).tolist() == [[20, 30, 30]]
+
+
 def test_the_first_of_several_windows_is_taken_and_noted():
     opened = image(windowed(NOISE_12, WindowCenter=[2048, 300], WindowWidth=[4096, 100]))
     assert same(opened.pixels(0), GREYS_12)

@@ -60,6 +60,14 @@ def test_overlays_in_unused_bits_of_a_codestream_are_masked(syntax, window):
     )
 
 
+def test_what_a_lossy_codec_leaves_far_above_bits_stored_stays_white():
+    edges = np.random.default_rng(3).integers(0, 2, (64, 64)).astype(np.uint16) * 4095
+    stream = bytes(imagecodecs.jpeg2k_encode(edges, level=40, codecformat="J2K", reversible=False))
+    assert imagecodecs.jpeg2k_decode(stream).max() > 4095 + 512
+    content = dicom(edges, syntax=uid.JPEG2000, encoded=[stream], BitsStored=12, HighBit=11, **WINDOW_12)
+    assert shown(content)[edges == 4095].min() > 60
+
+
 def signed_stream(values: np.ndarray, bits: int) -> bytes:
     return bytes(imagecodecs.jpeg2k_encode(values, codecformat="J2K", reversible=True, bitspersample=bits))
 

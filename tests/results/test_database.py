@@ -86,6 +86,10 @@ def test_a_database_of_a_newer_version_is_refused(tmp_path):
         Database(url(tmp_path))
     with pytest.raises(DatabaseUnavailable, match="has the schema 9999, of another version"):
         look_at(url(tmp_path))
+    with sqlite3.connect(tmp_path / "x.db") as connection:
+        connection.execute("DELETE FROM alembic_version")
+    with pytest.raises(DatabaseUnavailable, match="of another version"):
+        look_at(url(tmp_path))
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
