@@ -92,8 +92,8 @@ class Frames:
     def _as_coded(self, words: NDArray[Any], bits: int) -> StoredValues:
         """How the words of a codestream of so many ``bits`` are to be read.
 
-        Lossy codecs leave values outside BitsStored, which are clipped. What a lossless one has farther out than such
-        an overshoot, as where lossy data were packed anew, is no part of the values (PS3.5 8.1.1).
+        Lossy codecs leave values outside BitsStored, which are clipped. A lossless one may have such values from lossy
+        data that were packed anew; what it has farther out is no part of the values (PS3.5 8.1.1).
         """
         stored = self.stored
         if not stored.encapsulated:

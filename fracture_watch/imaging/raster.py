@@ -12,7 +12,7 @@ from fracture_watch.errors import Corrupt, FractureWatchError, TooLarge, Truncat
 from fracture_watch.imaging.grayscale import level_table, with_greys
 from fracture_watch.imaging.limits import Limits
 from fracture_watch.imaging.streams import is_whole_jpeg
-from fracture_watch.imaging.whole import check_png, check_tiff, mark_png
+from fracture_watch.imaging.whole import ENDED_TOO_EARLY, check_png, check_tiff, mark_png
 from fracture_watch.records import ALL_GREYS, Facts, Greys, Pixels
 
 _UNSIGNED, _SIGNED = 1, 2  # TIFF's SampleFormat
@@ -40,7 +40,8 @@ class RasterImage:
                 limits.check_pixels(image.height, image.width)
                 _check(content, image)
                 self._notes = _notes(image)
-                self._pixels = self._displayed(content, image)
+                _load(content, image)  # what is wrong with the picture itself is found here
+                self._pixels = self._displayed(image)
         except (FractureWatchError, MemoryError):
             raise
         except Image.DecompressionBombError as error:
@@ -61,26 +62,25 @@ class RasterImage:
         """Display values, uint8, shape (rows, columns) or (rows, columns, 3)."""
         return self._pixels
 
-    def _displayed(self, content: bytes, image: ImageFile.ImageFile) -> Pixels:
+    def _displayed(self, image: Image.Image) -> Pixels:
         tags = getattr(image, "tag_v2", {})
         white_is_zero = tags.get(ExifTags.Base.PhotometricInterpretation) == 0  # which Pillow inverts up to 8 bit
         bits = tags.get(ExifTags.Base.BitsPerSample, (16,))[0]
         kind = tags.get(ExifTags.Base.SampleFormat, (_UNSIGNED,))[0]
         clear = image.info.get("transparency")
-        picture = self._upright(content, image)
-        if picture.mode.startswith("I;16"):  # 12-bit TIFF, too
-            values = np.asarray(picture)
+        image = self._upright(image)
+        if image.mode.startswith("I;16"):  # 12-bit TIFF, too
+            values = np.asarray(image)
             shown = _scaled(values, self._greys, 1 << min(bits, 16), inverse=white_is_zero)
             return np.where(values == clear, np.uint8(0), shown) if isinstance(clear, int) else shown
         # Pillow reads 32-bit samples without a sign as if they had one, and 8-bit ones with a sign as if they had none.
-        as_stored = {("I", 32, _UNSIGNED): np.uint32, ("L", 8, _SIGNED): np.int8}.get((picture.mode, bits, kind))
-        if picture.mode in ("I", "F") or as_stored:
-            values = np.asarray(picture).view(as_stored) if as_stored else np.asarray(picture)
+        as_stored = {("I", 32, _UNSIGNED): np.uint32, ("L", 8, _SIGNED): np.int8}.get((image.mode, bits, kind))
+        if image.mode in ("I", "F") or as_stored:
+            values = np.asarray(image).view(as_stored) if as_stored else np.asarray(image)
             return _stretched(values.astype(np.float64), self._greys, inverse=white_is_zero)
-        return with_greys(_rgb_or_grey(picture), self._greys)
+        return with_greys(_rgb_or_grey(image), self._greys)
 
-    def _upright(self, content: bytes, image: ImageFile.ImageFile) -> Image.Image:
-        _load(content, image)  # what is wrong with the picture itself is found here
+    def _upright(self, image: Image.Image) -> Image.Image:
         try:
             return ImageOps.exif_transpose(image)
         except MemoryError:
@@ -104,7 +104,7 @@ def _notes(image: Image.Image) -> list[str]:
 
 def _check(content: bytes, image: ImageFile.ImageFile) -> None:
     if _is_cut_off(content):  # of which Pillow may say nothing, and leave the rest grey
-        raise Truncated("the picture ends too early; send it again from its source")
+        raise Truncated(ENDED_TOO_EARLY)
     if image.format == "TIFF":
         check_tiff(content, getattr(image, "tag_v2", {}))
     elif image.format == "BMP":

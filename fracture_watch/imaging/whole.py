@@ -18,7 +18,7 @@ _TAIL = 16  # bytes at the end of a piece, in which it has to be
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of PNG's colour types
 _PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 _STEP = 1 << 16  # bytes
-_ENDED_TOO_EARLY = "the picture ends too early; send it again from its source"
+ENDED_TOO_EARLY = "the picture ends too early; send it again from its source"
 
 
 def check_tiff(content: bytes, tags: Any) -> None:
@@ -43,11 +43,11 @@ def check_tiff(content: bytes, tags: Any) -> None:
     wide = tags[_TILE_WIDTH] if tiled else columns
     offsets, counts = (tags.get(tag, ()) for tag in (_TILES if tiled else _STRIPS))
     if len(offsets) < -(-rows // max(1, high)) * -(-columns // max(1, wide)) * planes:
-        raise Truncated(_ENDED_TOO_EARLY)
+        raise Truncated(ENDED_TOO_EARLY)
     if tags.get(_TAGS.Compression) == _JPEG:
         ends = (start + count for start, count in zip(offsets, counts, strict=False))
         if any(_END_OF_JPEG not in content[max(0, end - _TAIL) : end] for end in ends):
-            raise Truncated(_ENDED_TOO_EARLY)
+            raise Truncated(ENDED_TOO_EARLY)
 
 
 def mark_png(image: Image.Image) -> None:
@@ -70,7 +70,7 @@ def check_png(content: bytes, image: Image.Image) -> None:
     if interlaced or last.tobytes() == _canvas(image, 1).tobytes():
         wanted = _wanted(content, interlaced=interlaced)
         if _inflated(content, wanted) < wanted:
-            raise Truncated(_ENDED_TOO_EARLY)
+            raise Truncated(ENDED_TOO_EARLY)
 
 
 def _canvas(image: Image.Image, rows: int) -> Image.Image:

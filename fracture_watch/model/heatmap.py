@@ -202,6 +202,7 @@ class Gallery:
         """Put a picture in its place, unless the same one is there; raises as a call does."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # Of a copy that was cut off here, half a picture would stay for good: it is a duplicate by the next start.
             if not path.exists() or path.stat().st_size != len(picture):
                 write_whole(path, picture)
         except OSError as error:

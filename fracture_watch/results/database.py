@@ -41,7 +41,8 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = _parsed(url)
         self._backend = _backend(self.url)
-        self._backend.hold(self._migrate())
+        self._schema = self._migrate()
+        self._backend.hold(self._schema)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -83,7 +84,7 @@ class Database:
             If it is damaged.
         """
         with self._afresh_after_faults():
-            return self._backend.look(_schemas())
+            return self._backend.look({self._schema})
 
     def close(self) -> None:
         """Give the connections back."""

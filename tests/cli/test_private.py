@@ -103,18 +103,12 @@ def test_a_path_that_is_gone_is_known_by_its_hash_alone(fw, config, processed, i
     assert "was received" not in out
 
 
-def test_an_accession_number_is_known_by_its_hash_alone(fw, config, processed, identifiers):
-    drop(config.parent, NAME, dicom(PIXELS, AccessionNumber="ANA-17"))
-    processed()
-    code, out, _ = fw("trace", "ANA-17")
-    assert ("classified" in out, code) == ((True, 0) if identifiers == "hash" else (False, 1))
-
-
 @LETTERS
-def test_what_stands_for_a_uid_is_known_by_its_hash_alone(fw, config, processed, identifiers):
-    drop(config.parent, NAME, dicom(PIXELS, StudyInstanceUID="ANA.1"))
+@pytest.mark.parametrize(("keyword", "value"), [("AccessionNumber", "ANA-17"), ("StudyInstanceUID", "ANA.1")])
+def test_an_accession_number_or_a_uid_is_known_by_its_hash_alone(fw, config, processed, identifiers, keyword, value):
+    drop(config.parent, NAME, dicom(PIXELS, **{keyword: value}))
     processed()
-    code, out, _ = fw("trace", "ANA.1")
+    code, out, _ = fw("trace", value)
     assert ("classified" in out, code) == ((True, 0) if identifiers == "hash" else (False, 1))
 
 

@@ -4,7 +4,7 @@ import os
 import shutil
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -145,7 +145,9 @@ def test_what_takes_the_place_of_the_database_is_never_written(house, what, with
         daemon.all_done(1, 2)
 
 
-def test_a_database_that_is_damaged_while_in_use_and_restored(house):
+@contextmanager
+def in_use(house):
+    """A daemon at work that has recorded one file, its database, and a backup of that."""
     daemon = house()
     database = path_of(daemon)
     with daemon.working():
@@ -153,6 +155,11 @@ def test_a_database_that_is_damaged_while_in_use_and_restored(house):
         daemon.all_done(1)
         backup = copy_of(daemon)
         in_one_file(database)
+        yield daemon, database, backup
+
+
+def test_a_database_that_is_damaged_while_in_use_and_restored(house):
+    with in_use(house) as (daemon, database, backup):
         damage(database)
         daemon.drop(2)
         assert "restore a backup" in daemon.paused("database_unavailable", str(database), "malformed")
@@ -163,13 +170,7 @@ def test_a_database_that_is_damaged_while_in_use_and_restored(house):
 
 
 def test_a_database_that_is_emptied_while_in_use_is_left_empty_until_a_backup_is_copied_into_it(house):
-    daemon = house()
-    database = path_of(daemon)
-    with daemon.working():
-        daemon.drop(1)
-        daemon.all_done(1)
-        backup = copy_of(daemon)
-        in_one_file(database)
+    with in_use(house) as (daemon, database, backup):
         os.truncate(database, 0)
         daemon.drop(2)
         assert "is empty; put it back" in daemon.paused("database_unavailable", str(database))
@@ -179,13 +180,7 @@ def test_a_database_that_is_emptied_while_in_use_is_left_empty_until_a_backup_is
 
 
 def test_a_database_whose_beginning_is_overwritten_while_in_use(house):
-    daemon = house()
-    database = path_of(daemon)
-    with daemon.working():
-        daemon.drop(1)
-        daemon.all_done(1)
-        backup = copy_of(daemon)
-        in_one_file(database)
+    with in_use(house) as (daemon, database, backup):
         with database.open("r+b") as file:
             file.write(b"dear diary, " * 100)
         daemon.drop(2)
