@@ -99,7 +99,8 @@ def write(weights: Path) -> Card:
 
 
 def _answers(model: Model) -> dict[str, float]:
-    return {c.name: float(f"{_clipped(c.found):.6g}") for c in compare(model)}
+    # Nine digits: with fewer, a probability near 1 would be rounded to other log-odds than it has.
+    return {c.name: float(f"{_clipped(c.found):.9g}") for c in compare(model)}
 
 
 def require(model: Model) -> bool:

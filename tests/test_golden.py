@@ -56,6 +56,13 @@ def test_a_broken_model_is_caught(own, what):
         golden.require(load_classifier(own, device="cpu"))
 
 
+@pytest.mark.parametrize("intercept", [-20.0, -13.5, 13.5, 20.0])
+def test_a_model_that_is_all_but_certain_agrees_with_its_own_card(tmp_path, intercept):
+    path = make_weights(tmp_path / "sure.pth", calibration=Calibration(intercept=intercept))
+    golden.write(path)
+    assert golden.require(load_classifier(path, device="cpu"))
+
+
 def test_a_library_that_computes_otherwise_is_caught(own):
     class Rotted(Classifier):
         """A resize that has come to crop, as after a library's change."""

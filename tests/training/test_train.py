@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 import fracture_watch
 from fracture_watch import golden
 from fracture_watch.errors import WrongUse
 from fracture_watch.imaging import read
 from fracture_watch.model.card import Card, card_path
+from fracture_watch.model.pooling import pooled
 from fracture_watch.training.answers import Answers
 from fracture_watch.training.crossvalidation import cross_validate, cut_large_groups
 from fracture_watch.training.data import Example, Sources, read_labels, with_boxes
@@ -89,6 +91,27 @@ def test_serving_scores_exactly_as_training_measured(labelled, trained):
     assert golden.require(model)
 
 
+def test_the_answers_that_the_figures_come_from_lie_beside_the_weights(labelled, trained):
+    output, card = trained
+    with output.with_suffix(".answers.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    examples = [e for e in read_labels(labelled / "labels.csv", labelled) if e.split == "val"]
+    assert [(row["file"], row["label"] == "fractured") for row in rows] == [
+        (e.path.name, e.fractured) for e in examples
+    ]
+    fractured, probability = truth_of(examples), np.array([float(row["probability"]) for row in rows])
+    figures = card.metrics["val"]["all"]
+    assert roc_auc_score(fractured, probability) == pytest.approx(figures["auroc"]["value"])
+    assert [row["prediction"] == "fractured" for row in rows] == list(probability >= card.threshold.value)
+    views = np.array([[float(row[name]) for name in ("whole", *(f"tile_{n}" for n in range(1, 7)))] for row in rows])
+    logits = np.array([float(row["logit"]) for row in rows])
+    assert logits == pytest.approx(pooled(views, card.pool), abs=1e-4)
+    assert probability == pytest.approx(calibrated(card.calibration, logits), abs=1e-4)
+    hits = [row["hit"] == "True" for row in rows if row["hit"]]
+    assert len(hits) == fractured.sum()
+    assert np.mean(hits) == pytest.approx(card.metrics["val_pointing"]["value"])
+
+
 def test_boxes_bring_tiles_and_a_calibration_for_the_whole_picture_alone(labelled, trained):
     output, card = trained
     assert (card.input.views.tiles, card.input.views.long_side) == ((3, 2), 96)
@@ -138,7 +161,7 @@ def test_weights_that_are_there_serve_until_the_new_ones_have_a_card(labelled, t
     assert fracture_watch.load_classifier(tmp_path / output.name, device="cpu").card == card
     again = run(labelled, tmp_path / output.name, replace(RECIPE, epochs=4))
     assert fracture_watch.load_classifier(tmp_path / output.name, device="cpu").card == again != card
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["squares.pth", "squares.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["squares.answers.csv", "squares.pth", "squares.yaml"]
 
 
 def test_training_goes_on_from_weights_with_a_card(labelled, trained, tmp_path):
@@ -190,7 +213,7 @@ class TestCrossValidation:
         assert figures["auroc"]["value"] > 0.9
         assert "cross-validation" in card.threshold.chosen
         assert golden.require(fracture_watch.load_classifier(tmp_path / "x.pth", device="cpu"))
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["x.pth", "x.yaml"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["x.answers.csv", "x.pth", "x.yaml"]
 
     def test_an_interrupted_one_goes_on_with_the_next_fold(self, labelled, tmp_path):
         class Interrupted(Exception):
