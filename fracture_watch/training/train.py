@@ -1,11 +1,9 @@
 """Labelled radiographs -> fitted weights, calibrated and measured, with their card."""
 
 import copy
-import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,16 +11,14 @@ import numpy as np
 import torch
 
 from fracture_watch import golden
-from fracture_watch.delivery.exports import write_csv
-from fracture_watch.disk import digest, write_whole
+from fracture_watch.disk import digest
 from fracture_watch.errors import WrongUse
 from fracture_watch.model.card import Calibration, Card, Input, OneView, Threshold, Views
 from fracture_watch.model.classifier import Classifier
 from fracture_watch.model.network import Network
 from fracture_watch.model.preprocess import Preprocessor
 from fracture_watch.model.weights import load_trainable
-from fracture_watch.records import Label
-from fracture_watch.training.answers import Answers, ask
+from fracture_watch.training.answers import Answers, ask, write_answers
 from fracture_watch.training.crossvalidation import cross_validate, cut_large_groups, forget
 from fracture_watch.training.data import Example, Reader, Sources, Track, displayed
 from fracture_watch.training.figures import Bootstrap
@@ -135,7 +131,7 @@ def train(  # noqa: PLR0913  by name, one an option of the command
         asked = Classifier(network, _card(output, fresh, version, recipe, learned))
         measured = _Measured(val, ask(asked, val, track), "val")
     card = _judged(_card(output, fresh, version, recipe, learned), measured, Bootstrap(recipe.seed, resamples))
-    _write_answers(output.with_suffix(".answers.csv"), measured, card, sources.pictures)
+    write_answers(output.with_suffix(".answers.csv"), measured.examples, measured.answers, card, sources.pictures)
     fresh.replace(output)
     card.save(output)
     checkpoint.unlink(missing_ok=True)
@@ -213,30 +209,6 @@ def _judged(card: Card, measured: _Measured, bootstrap: Bootstrap) -> Card:
         hits = np.array([hit for hit in answers.hits if hit is not None])
         metrics[f"{name}_pointing"] = hit_rate(boxed, hits, bootstrap.seed, bootstrap.resamples)
     return card.model_copy(update=update | {"metrics": metrics})
-
-
-def _write_answers(path: Path, measured: _Measured, card: Card, pictures: Path) -> None:
-    """Everything that the card's figures come from, a line a picture, with the columns of an evaluation's first."""
-    answers, pooled = measured.answers, measured.answers.pooled(card.pool)
-    tiles = max(logits.shape[1] for logits in answers.logits) - 1
-    names = ["logit", "whole", *(f"tile_{number}" for number in range(1, tiles + 1))]
-    rows = [
-        {
-            "file": os.path.relpath(example.path, pictures),
-            "label": Label.FRACTURED if example.fractured else Label.NOT_FRACTURED,
-            "prediction": Label.FRACTURED if probability >= card.threshold.value else Label.NOT_FRACTURED,
-            "probability": probability,
-            "group": example.group,
-            "hit": hit,
-        }
-        | dict(zip_longest(names, (logit, *views[0])))
-        for example, views, hit, logit, probability in zip(
-            measured.examples, answers.logits, answers.hits, pooled, calibrated(card.calibration, pooled), strict=True
-        )
-    ]
-    text = io.StringIO()
-    write_csv(rows, rows[0], text)
-    write_whole(path, text.getvalue().encode())
 
 
 class _OperatingPoint(NamedTuple):
