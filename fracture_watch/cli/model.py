@@ -118,9 +118,17 @@ def train(  # noqa: PLR0913, PLR0917  one parameter an option
         Path | None,
         typer.Option(metavar="WEIGHTS.pth", help="Go on from weights with a card, not from ImageNet's.", exists=True),
     ] = None,
+    jobs: Annotated[
+        int,
+        typer.Option(min=1, help="With --folds: networks to fit at once, each in a process; for a GPU, or many cores."),
+    ] = 1,
     version: Annotated[str, typer.Option(help="Of the new model.")] = "0.0.1",
     architecture: Annotated[
-        str, typer.Option(help="timm:NAME or torchvision:NAME; ImageNet weights are there for lite0, lite1 and lite2.")
+        str,
+        typer.Option(
+            help="timm:NAME or torchvision:NAME; timm:NAME+NAME, both side by side. ImageNet weights are there for "
+            "lite0, lite1 and lite2."
+        ),
     ] = "timm:tf_efficientnet_lite0",
     epochs: Annotated[int, typer.Option(min=1)] = 30,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 20,
@@ -140,7 +148,7 @@ def train(  # noqa: PLR0913, PLR0917  one parameter an option
     _check_suffix(output)
     recipe = Recipe(architecture=architecture, epochs=epochs, seed=seed)
     sources = Sources(labels, data, boxes)
-    card = fit(sources, output, recipe, version=version, folds=folds, initial=initial, track=track, say=say)
+    card = fit(sources, output, recipe, version=version, folds=folds, initial=initial, jobs=jobs, track=track, say=say)
     measured, figures = next(iter(card.metrics.items()))
     auroc = figures["all"]["auroc"]
     say(f"{measured} AUROC {auroc['value']} (95 % interval {auroc['low']} to {auroc['high']})")

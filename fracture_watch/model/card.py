@@ -76,7 +76,7 @@ class Card(_Part):
 
     name: str = Field(min_length=1)
     version: str = Field(min_length=1)
-    architecture: str = Field(pattern=r"^(timm|torchvision):[A-Za-z0-9_.]+$")
+    architecture: str = Field(pattern=r"^(timm|torchvision):[A-Za-z0-9_.]+(\+[A-Za-z0-9_.]+)*$")
     classes: dict[int, str] = {0: "fractured", 1: "not fractured"}
     input: Input = Input()
     calibration: Calibration = Calibration()

@@ -1,9 +1,11 @@
-"""What answers: a convolutional network, by the name of its architecture."""
+"""What answers: a convolutional network, or several side by side, by the name of its architecture."""
 
 import re
 import threading
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from fracture_watch.errors import InvalidModel
@@ -34,7 +36,7 @@ class Network(nn.Module):
     Parameters
     ----------
     architecture : str
-        ``timm:NAME`` or ``torchvision:NAME``.
+        ``timm:NAME``, ``timm:NAME+NAME`` or ``torchvision:NAME``.
     body : Module, optional
         The network itself; built from ``architecture`` unless given.
     """
@@ -65,17 +67,50 @@ class Network(nn.Module):
         return Answer(logits, features)
 
 
+class SeveralBodies(nn.Module):
+    """Backbones that look at the same images. Their feature maps, channels one after another, have one head.
+
+    So the logits are a sum of what each backbone has to say, and the class activation map stays exact.
+
+    Parameters
+    ----------
+    timm : module
+    names : sequence of str
+        timm's, of networks whose last feature maps are equally large.
+    """
+
+    def __init__(self, timm: Any, names: Sequence[str]) -> None:
+        super().__init__()
+        backbones = [timm.create_model(name, pretrained=False, num_classes=0, global_pool="") for name in names]
+        self.members = nn.ModuleList(backbones)
+        self.global_pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(sum(member.num_features for member in backbones), 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``images``: float32, shape (n, 3, size, size), normalised."""
+        maps = [member(images) for member in self.members]
+        sizes = {each.shape[2:] for each in maps}
+        if maps[0].ndim != 4 or len(sizes) > 1 or sum(each.shape[1] for each in maps) != self.classifier.in_features:
+            raise InvalidModel(f"networks side by side need last feature maps of one size; {_ONLY}")
+        answer: Tensor = self.classifier(self.global_pool(torch.cat(maps, dim=1)).flatten(1))
+        return answer
+
+
 def _build(architecture: str) -> nn.Module:
     library, colon, name = architecture.partition(":")
     if library not in _NAMES:
         advice = "" if colon else f"; write timm:{architecture} or torchvision:{architecture}, whichever it is from"
         raise InvalidModel(f"{architecture}: an architecture is timm:NAME or torchvision:NAME{advice}")
-    if not _NAMES[library].fullmatch(name):
+    names = name.split("+")
+    if not all(_NAMES[library].fullmatch(each) for each in names) or (len(names) > 1 and library != "timm"):
         which = "torchvision's ResNets alone are" if library == "torchvision" else "names of timm's own alone are"
         raise InvalidModel(f"{architecture}: {which} supported, such as {library}:resnet18")
     try:
         if library == "timm":
-            made: nn.Module = import_timm().create_model(name, pretrained=False, num_classes=2)
+            timm = import_timm()
+            if len(names) > 1:
+                return SeveralBodies(timm, names)
+            made: nn.Module = timm.create_model(name, pretrained=False, num_classes=2)
             return made
         import_torchvision()
         from torchvision.models import get_model

@@ -1,13 +1,15 @@
 """Every labelled picture answered by a network that learned from neither it nor its neighbours."""
 
 import json
-from collections import Counter, defaultdict
+from collections import ChainMap, Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from fracture_watch.disk import write_whole
@@ -38,7 +40,15 @@ def cut_large_groups(examples: Sequence[Example], folds: int) -> list[Example]:
     return [replace(example, group=cut.get(example.path, example.group)) for example in examples]
 
 
-def cross_validate(examples: Sequence[Example], folds: int, recipe: Recipe, checkpoint: Path, fold: Fold) -> Answers:
+def cross_validate(
+    examples: Sequence[Example],
+    folds: int,
+    recipe: Recipe,
+    checkpoint: Path,
+    fold: Fold,
+    then: Callable[[], None] = lambda: None,
+    jobs: int = 1,
+) -> Answers:
     """Answer every example by the fold that did not learn from it.
 
     Parameters
@@ -52,6 +62,10 @@ def cross_validate(examples: Sequence[Example], folds: int, recipe: Recipe, chec
         Beside it the answers of each finished fold are kept, so that a repeated call goes on.
     fold : function
         Fits what it is given first, answers what it is given second; its checkpoint is the third.
+    then : function
+        What is done after the folds, or beside the last of them where ``jobs`` allows it.
+    jobs : int
+        How many of these to do at the same time, each in a process of its own; 1: here, one after another.
 
     Raises
     ------
@@ -72,14 +86,18 @@ def cross_validate(examples: Sequence[Example], folds: int, recipe: Recipe, chec
     parts = list(split)
     if any(len(set(fractured[others])) < 2 for others, _ in parts):  # where one group has most of a class
         raise WrongUse(f"--folds {folds}: a network would learn from one class alone; use more folds or smaller groups")
-    found: dict[Path, Any] = defaultdict(dict)
-    for number, (others, these) in enumerate(parts, start=1):
+
+    def done(number: int, others: NDArray[np.intp], these: NDArray[np.intp]) -> dict[Path, tuple[Any, bool | None]]:
         kept = checkpoint.with_suffix(f".fold-{number}.json")
         learned, asked = ([examples[i] for i in part] for part in (others, these))
         own = fingerprint(asdict(recipe), learned, asked)
         if not kept.exists():
             _write(kept, asked, fold(learned, asked, checkpoint.with_suffix(f".fold-{number}")), own)
-        found |= _read(kept, asked, own)
+        return _read(kept, asked, own)
+
+    tasks = [delayed(done)(number, *part) for number, part in enumerate(parts, start=1)]
+    *answered, _ = Parallel(jobs, batch_size=1)([*tasks, delayed(then)()])
+    found = dict(ChainMap(*answered))
     return Answers([found[e.path][0] for e in examples], [found[e.path][1] for e in examples])
 
 

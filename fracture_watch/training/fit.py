@@ -239,7 +239,7 @@ def _resume(checkpoint: Path, parts: dict[str, Any], own: str, say: Callable[[st
 
 
 def pretrained(architecture: str, seed: int, say: Callable[[str], None]) -> Network:
-    """A network with ImageNet weights and a head of zeros; from random numbers where no weights are known.
+    """One network with ImageNet weights and a head of zeros; from random numbers where no weights are known.
 
     Raises
     ------

@@ -1,11 +1,10 @@
 """Labelled radiographs -> fitted weights, calibrated and measured, with their card."""
 
-import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from fracture_watch.training.answers import Answers, ask, write_answers
 from fracture_watch.training.crossvalidation import cross_validate, cut_large_groups, forget
 from fracture_watch.training.data import Example, Reader, Sources, Track, displayed
 from fracture_watch.training.figures import Bootstrap
-from fracture_watch.training.fit import Recipe, fit, pretrained
+from fracture_watch.training.fit import Recipe
 from fracture_watch.training.judging import (
     Scores,
     calibrate,
@@ -33,8 +32,10 @@ from fracture_watch.training.judging import (
     truth_of,
     youden_threshold,
 )
+from fracture_watch.training.members import checkpoints, fit_members, pretrained_members
 from fracture_watch.training.pointing import hit_rate
 
+State: TypeAlias = dict[str, torch.Tensor]
 _FOLDS = 5  # of the groups, for figures at calibrations and thresholds chosen on other groups
 
 
@@ -54,6 +55,7 @@ def train(  # noqa: PLR0913  by name, one an option of the command
     version: str,
     folds: int | None = None,
     initial: Path | None = None,
+    jobs: int = 1,
     resamples: int = 1000,
     track: Track,
     say: Callable[[str], None],
@@ -79,6 +81,8 @@ def train(  # noqa: PLR0913  by name, one an option of the command
     initial : Path, optional
         Weights with a card to go on from, in the architecture and with the input that it states; without them it
         starts from ImageNet's. Figures hold for pictures that these did not learn from either.
+    jobs : int
+        With ``folds``: networks to fit at the same time, each in a process of its own.
     resamples : int
         Of the bootstrap that gives the intervals.
     track, say : function
@@ -90,53 +94,71 @@ def train(  # noqa: PLR0913  by name, one an option of the command
         If the labels or boxes are unusable or too few, ``version`` is empty, the backbone's package is missing, or
         what came out is no better than chance.
     """
-    if not version:  # a card must have one, and is written hours later
-        raise WrongUse("--version: the new model needs one, such as 1.0.0")
-    if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
-        raise WrongUse(f"--output {output}: {output.parent} is no folder that can be written to")
+    _check(output, version)
     examples, checkpoint = sources.examples(), output.with_suffix(".checkpoint")
     fresh = output.with_suffix(".pth.part")  # what lies at output serves until these are measured
     start, recipe = _start(recipe, initial, say)
     read = Reader(Preprocessor(recipe.long_side, recipe.resize), track)
+    shown: Track = track if jobs == 1 else _unseen  # bars of several processes would write over one another
 
-    def fitted(learned: Sequence[Example], tune: Sequence[Example], own: Path) -> Network:
-        network = fit(learned, tune, recipe, copy.deepcopy(start), read, own, track, say)
+    def fitted(
+        learned: Sequence[Example], tune: Sequence[Example], own: Path, weights: Path, said: Callable[[str], None]
+    ) -> Network:
+        # Built here: a process of its own cannot unpickle what is timm's before it has imported it in its own way.
+        network = Network(recipe.architecture)
+        network.load_state_dict(start)
+        network = fit_members(learned, tune, recipe, network, read, own, shown, said)
         if initial:
             _mix(network, start, recipe.initial_share)
-        torch.save(network.body.state_dict(), fresh)
+        torch.save(network.body.state_dict(), weights)
         return network
 
     def answered(learned: Sequence[Example], asked: Sequence[Example], own: Path) -> Answers:
-        say(f"{own.suffix[1:]} of {folds}")
-        network = fitted(learned, (), own)
-        answers = ask(Classifier(network, _card(output, fresh, version, recipe, learned)), asked, track)
-        own.unlink()
+        weights, name = own.with_name(f"{own.name}.pth"), f"{own.suffix[1:]} of {folds}"
+        network = fitted(learned, (), own, weights, lambda text: say(f"{name}: {text}"))
+        answers = ask(Classifier(network, _card(output, weights, version, recipe, learned)), asked, shown)
+        for file in (weights, *checkpoints(recipe, own)):
+            file.unlink()
         return answers
 
     if folds:
         learned = cut_large_groups(examples, folds)
         folds_of(learned, _FOLDS, recipe.seed)  # what cannot be measured or read is said before hours of fitting
         read(learned)
-        measured = _Measured(
-            learned, cross_validate(learned, folds, recipe, checkpoint, answered), f"{folds}-fold cross-validation"
-        )
-        network = fitted(learned, (), checkpoint)
+
+        def finally_fitted() -> None:
+            fitted(learned, (), checkpoint, fresh, lambda text: say(f"all pictures: {text}"))
+
+        answers = cross_validate(learned, folds, recipe, checkpoint, answered, finally_fitted, jobs)
+        measured = _Measured(learned, answers, f"{folds}-fold cross-validation")
     else:
         learned, tune, val = (_split(examples, name, sources.labels) for name in ("train", "tune", "val"))
         folds_of(val, _FOLDS, recipe.seed)
         read(learned)
         for example in track([*tune, *val], "reading pictures"):
             displayed(example)
-        network = fitted(learned, tune, checkpoint)
+        network = fitted(learned, tune, checkpoint, fresh, say)
         asked = Classifier(network, _card(output, fresh, version, recipe, learned))
         measured = _Measured(val, ask(asked, val, track), "val")
     card = _judged(_card(output, fresh, version, recipe, learned), measured, Bootstrap(recipe.seed, resamples))
     write_answers(output.with_suffix(".answers.csv"), measured.examples, measured.answers, card, sources.pictures)
     fresh.replace(output)
     card.save(output)
-    checkpoint.unlink(missing_ok=True)
+    for file in checkpoints(recipe, checkpoint):
+        file.unlink(missing_ok=True)
     forget(checkpoint, folds or 0)
     return golden.write(output)
+
+
+def _check(output: Path, version: str) -> None:
+    if not version:  # a card must have one, and is written hours later
+        raise WrongUse("--version: the new model needs one, such as 1.0.0")
+    if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
+        raise WrongUse(f"--output {output}: {output.parent} is no folder that can be written to")
+
+
+def _unseen(items: Iterable[Any], _: str) -> Iterable[Any]:
+    return items
 
 
 def _split(examples: Sequence[Example], name: str, labels: Path) -> list[Example]:
@@ -146,13 +168,13 @@ def _split(examples: Sequence[Example], name: str, labels: Path) -> list[Example
     return part
 
 
-def _start(recipe: Recipe, initial: Path | None, say: Callable[[str], None]) -> tuple[Network, Recipe]:
-    """The network that training begins with, and the recipe that names it."""
+def _start(recipe: Recipe, initial: Path | None, say: Callable[[str], None]) -> tuple[State, Recipe]:
+    """The weights that training begins with, and the recipe that names them."""
     if initial is None:
-        return pretrained(recipe.architecture, recipe.seed, say), recipe
+        return pretrained_members(recipe.architecture, recipe.seed, say).state_dict(), recipe
     card = Card.load(initial)
     shown = card.input
-    return load_trainable(initial, card), replace(
+    return load_trainable(initial, card).state_dict(), replace(
         recipe,
         architecture=card.architecture,
         size=shown.size,
@@ -163,11 +185,10 @@ def _start(recipe: Recipe, initial: Path | None, say: Callable[[str], None]) -> 
     )
 
 
-def _mix(network: Network, start: Network, share: float) -> None:
+def _mix(network: Network, start: State, share: float) -> None:
     """Draw the weights towards those it started from: as good as the two together, at the price of one."""
-    before = start.state_dict()
     mixed = {
-        name: torch.lerp(value, before[name], share) if value.is_floating_point() else value
+        name: torch.lerp(value, start[name], share) if value.is_floating_point() else value
         for name, value in network.state_dict().items()
     }
     network.load_state_dict(mixed)
