@@ -6,20 +6,32 @@ import numpy as np
 import pytest
 
 import fracture_watch
+from fracture_watch import golden
 from fracture_watch.imaging import read
 from tests.conftest import SHARED, SHIPPED
 
+WEIGHTS = [SHIPPED, SHIPPED.with_name("fracture_pair_model.pth")]
+
+
+@pytest.fixture(scope="module", params=WEIGHTS, ids=lambda path: path.stem)
+def weights(request):
+    return request.param
+
 
 @pytest.fixture(scope="module")
-def model():
-    return fracture_watch.load_classifier(SHIPPED, device="cpu")
+def model(weights):
+    return fracture_watch.load_classifier(weights, device="cpu")
 
 
-def test_the_card_belongs_to_the_weights_and_keeps_the_contract(model):
+def test_it_answers_as_its_card_says(model):
+    assert golden.require(model)
+
+
+def test_the_card_belongs_to_the_weights_and_keeps_the_contract(model, weights):
     card = model.card
     assert card.classes == {0: "fractured", 1: "not fractured"}
     assert (card.input.size, card.input.mean, card.input.std) == (224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert SHIPPED.stat().st_size < 40_000_000
+    assert weights.stat().st_size < 40_000_000
 
 
 def test_the_card_credits_its_sources(model):

@@ -147,7 +147,7 @@ def plain(content: Any, name: str) -> Foreign:
 def fitted(foreign: Foreign, source: Path, architecture: str, told: tuple[str, ...] | None) -> Network:
     """The network of ``architecture`` with the foreign weights, its outputs 0 fractured and 1 not fractured."""
     network = Network(architecture)
-    head = next(name for name, module in network.body.named_modules() if module is network.head)
+    head = network.head_name
     expected = network.body.state_dict()
     state = _renamed(foreign.state, expected, head, source)
     _check_names(state, expected, f"{source}: the weights do not fit {architecture}")

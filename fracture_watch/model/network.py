@@ -53,6 +53,12 @@ class Network(nn.Module):
         self._architecture = architecture
         pool.register_forward_pre_hook(self._keep_features)
 
+    @property
+    def head_name(self) -> str:
+        """What ``body`` calls its head."""
+        name: str = next(name for name, module in self.body.named_modules() if module is self.head)
+        return name
+
     def _keep_features(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._features[threading.get_ident()] = inputs[0]
 
@@ -89,8 +95,8 @@ class SeveralBodies(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """``images``: float32, shape (n, 3, size, size), normalised."""
         maps = [member(images) for member in self.members]
-        sizes = {each.shape[2:] for each in maps}
-        if maps[0].ndim != 4 or len(sizes) > 1 or sum(each.shape[1] for each in maps) != self.classifier.in_features:
+        alike = maps[0].ndim == 4 and all(each.shape[2:] == maps[0].shape[2:] for each in maps)
+        if not alike or sum(each.shape[1] for each in maps) != self.classifier.in_features:
             raise InvalidModel(f"networks side by side need last feature maps of one size; {_ONLY}")
         answer: Tensor = self.classifier(self.global_pool(torch.cat(maps, dim=1)).flatten(1))
         return answer

@@ -190,6 +190,12 @@ def _graphed(network: Network, count: int, size: int) -> Network:
     Launching its kernels one by one takes several times as long as they take.
     """
     gc.collect()  # the network of the fold before holds its recordings in a circle
+    # Recording has a stream and a thread of its own, of which torch warns: they cost a third of a millisecond a step.
+    for text in (
+        "The AccumulateGrad node's stream does not match",
+        "Attempting to run cuBLAS, but there was no current",
+    ):
+        warnings.filterwarnings("ignore", text)
     before = copy.deepcopy(network.state_dict())
     images = torch.zeros((count, 3, size, size), device="cuda").to(memory_format=torch.channels_last)
     # GPUs before Ampere imitate bf16. (On CPUs depthwise convolutions go backwards more slowly in it.)
@@ -197,8 +203,6 @@ def _graphed(network: Network, count: int, size: int) -> Network:
     with torch.autocast("cuda", torch.bfloat16, enabled=bf16, cache_enabled=False):
         graphed = torch.cuda.make_graphed_callables(network, (images,))
     network.load_state_dict(before)  # recording has moved the statistics of the batches
-    # They are recorded on a stream of their own, of which torch warns in the first step: a third of a millisecond.
-    warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match")
     return cast(Network, graphed)
 
 

@@ -3,18 +3,28 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
+from torch import nn
 
-from fracture_watch.model.network import Network
+from fracture_watch.model.network import Network, SeveralBodies
 from fracture_watch.training.data import Example, Reader, Track
 from fracture_watch.training.fit import Recipe, fit, pretrained
 
-_WEIGHT, _BIAS = "classifier.weight", "classifier.bias"
 
+def pretrained_members(architecture: str, size: int, seed: int, say: Callable[[str], None]) -> Network:
+    """As ``pretrained``, of one network or of several.
 
-def pretrained_members(architecture: str, seed: int, say: Callable[[str], None]) -> Network:
-    """As ``pretrained``, of one network or of several."""
+    Raises
+    ------
+    InvalidModel
+        If they do not go together; they would be joined hours later.
+    WrongUse
+        If the package of the weights is missing.
+    """
+    with torch.inference_mode():
+        Network(architecture).eval()(torch.zeros((1, 3, size, size)))
     return joined([pretrained(name, seed, say) for name in names_of(architecture)], architecture)
 
 
@@ -59,16 +69,16 @@ def joined(members: Sequence[Network], architecture: str) -> Network:
     """One network, whose logits are the mean of the members' logits."""
     if len(members) == 1:
         return members[0]
+    network = Network(architecture)
     heads = [member.head for member in members]
     state = {
-        _WEIGHT: torch.cat([head.weight for head in heads], dim=1) / len(members),
-        _BIAS: torch.stack([head.bias for head in heads]).mean(dim=0),
+        "weight": torch.cat([head.weight for head in heads], dim=1) / len(members),
+        "bias": torch.stack([head.bias for head in heads]).mean(dim=0),
     }
-    for number, member in enumerate(members):
+    network.head.load_state_dict(state)
+    for backbone, member in zip(_backbones(network), members, strict=True):
         own = member.body.state_dict()
-        state |= {f"members.{number}.{name}": own[name] for name in own if name not in {_WEIGHT, _BIAS}}
-    network = Network(architecture)
-    network.body.load_state_dict(state)
+        backbone.load_state_dict({name: own[name] for name in own if not name.startswith(f"{member.head_name}.")})
     return network.train(members[0].training)
 
 
@@ -77,12 +87,17 @@ def apart(network: Network, architecture: str) -> list[Network]:
     names = names_of(architecture)
     if len(names) == 1:
         return [network]
-    state, members, first = network.body.state_dict(), [], 0
-    for number, name in enumerate(names):
-        member, prefix = Network(name), f"members.{number}."
+    members, first = [], 0
+    for backbone, name in zip(_backbones(network), names, strict=True):
+        member = Network(name)
         channels = slice(first, first := first + member.head.in_features)
-        own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-        own |= {_WEIGHT: state[_WEIGHT][:, channels] * len(names), _BIAS: state[_BIAS]}
-        member.body.load_state_dict(own)
+        member.head.load_state_dict(
+            {"weight": network.head.weight[:, channels] * len(names), "bias": network.head.bias}
+        )
+        member.body.load_state_dict(backbone.state_dict(), strict=False)  # which has no head
         members.append(member.train(network.training))
     return members
+
+
+def _backbones(network: Network) -> nn.ModuleList:
+    return cast(SeveralBodies, network.body).members

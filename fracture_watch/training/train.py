@@ -171,7 +171,7 @@ def _split(examples: Sequence[Example], name: str, labels: Path) -> list[Example
 def _start(recipe: Recipe, initial: Path | None, say: Callable[[str], None]) -> tuple[State, Recipe]:
     """The weights that training begins with, and the recipe that names them."""
     if initial is None:
-        return pretrained_members(recipe.architecture, recipe.seed, say).state_dict(), recipe
+        return pretrained_members(recipe.architecture, recipe.size, recipe.seed, say).state_dict(), recipe
     card = Card.load(initial)
     shown = card.input
     return load_trainable(initial, card).state_dict(), replace(

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 import fracture_watch
 from fracture_watch import golden
-from fracture_watch.errors import WrongUse
+from fracture_watch.errors import InvalidModel, WrongUse
 from fracture_watch.imaging import read
 from fracture_watch.model.card import Card, card_path
 from fracture_watch.model.pooling import pooled
@@ -109,7 +109,7 @@ def test_the_answers_that_the_figures_come_from_lie_beside_the_weights(labelled,
     assert probability == pytest.approx(calibrated(card.calibration, logits), abs=1e-4)
     hits = [row["hit"] == "True" for row in rows if row["hit"]]
     assert len(hits) == fractured.sum()
-    assert np.mean(hits) == pytest.approx(card.metrics["val_pointing"]["value"])
+    assert np.mean(hits) == pytest.approx(card.metrics["val_pointing"]["value"], abs=5e-4)
 
 
 def test_boxes_bring_tiles_and_a_calibration_for_the_whole_picture_alone(labelled, trained):
@@ -206,7 +206,12 @@ class TestCrossValidation:
     def test_every_picture_is_answered_by_a_network_that_did_not_learn_from_it(self, labelled, tmp_path):
         said = []
         card = run(labelled, tmp_path / "x.pth", self.RECIPE, said, folds=3)
-        assert [line for line in said if line.startswith("fold")] == ["fold-1 of 3", "fold-2 of 3", "fold-3 of 3"]
+        assert [line.partition(":")[0] for line in said if "epoch 1/2" in line] == [
+            "fold-1 of 3",
+            "fold-2 of 3",
+            "fold-3 of 3",
+            "all pictures",
+        ]
         assert set(card.metrics) == {f"3_fold_cross_validation{kind}" for kind in ("", "_one_view", "_pointing")}
         figures = card.metrics["3_fold_cross_validation"]["all"]
         assert (figures["images"], card.training["images"]) == (48, 48)
@@ -231,7 +236,8 @@ class TestCrossValidation:
             run(labelled, tmp_path / "x.pth", self.RECIPE, track=pulled_plug, folds=3)
         said = []
         run(labelled, tmp_path / "x.pth", self.RECIPE, said, folds=3)
-        assert [line for line in said if line.startswith("fold")] == ["fold-2 of 3", "fold-3 of 3"]
+        assert said[0].startswith("fold-2 of 3: going on from")
+        assert not [line for line in said if line.startswith("fold-1")]
 
     def test_a_fold_learns_from_no_group_that_it_is_measured_on(self, labelled, tmp_path):
         examples, seen = read_labels(labelled / "labels.csv", labelled), []
@@ -466,3 +472,80 @@ def test_figures_of_a_perfect_score_are_one(labelled):
     for name in ("auroc", "average_precision", "sensitivity", "specificity", "sensitivity_at_specificity_0.90"):
         assert report["all"][name] == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert report["all"]["ece"]["value"] == 0.0
+
+
+class TestNetworksSideBySide:
+    PAIR = "timm:tf_efficientnet_lite0+tf_efficientnet_lite0"  # of which each has a seed of its own
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def pair(cls, labelled, tmp_path_factory):
+        output = tmp_path_factory.mktemp("pair") / "pair.pth"
+        return output, run(labelled, output, replace(RECIPE, architecture=cls.PAIR))
+
+    def test_learn_by_themselves_and_answer_as_one(self, labelled, pair, trained):
+        output, card = pair
+        assert card.architecture == self.PAIR
+        assert card.metrics["val"]["all"]["auroc"]["value"] > 0.9
+        model = fracture_watch.load_classifier(output, device="cpu")
+        assert golden.require(model)
+        state, alone = (torch.load(path, weights_only=True) for path in (output, trained[0]))
+        assert torch.equal(state["members.0.conv_stem.weight"], alone["conv_stem.weight"])
+        assert not torch.equal(state["members.1.conv_stem.weight"], alone["conv_stem.weight"])
+
+    def test_leave_nothing_behind_but_weights_card_and_answers(self, pair):
+        assert sorted(path.name for path in pair[0].parent.iterdir()) == ["pair.answers.csv", "pair.pth", "pair.yaml"]
+
+    def test_go_on_after_a_stop_with_the_member_that_was_learning(self, labelled, pair, tmp_path):
+        seen = []
+
+        def pulled_plug(items, description):
+            seen.append(description)
+            if seen.count("epoch 2/3") == 2:
+                raise KeyboardInterrupt
+            return items
+
+        recipe, said = replace(RECIPE, architecture=self.PAIR), []
+        with pytest.raises(KeyboardInterrupt):
+            run(labelled, tmp_path / "pair.pth", recipe, track=pulled_plug)
+        run(labelled, tmp_path / "pair.pth", recipe, said)
+        assert [line.rpartition("after ")[2] for line in said if "going on" in line] == ["epoch 3", "epoch 1"]
+        again, whole = (torch.load(path, weights_only=True) for path in (tmp_path / "pair.pth", pair[0]))
+        assert all(torch.equal(again[name], whole[name]) for name in whole)
+
+    def test_are_gone_on_with_each_by_itself(self, labelled, pair, tmp_path):
+        card = run(labelled, tmp_path / "more.pth", replace(RECIPE, epochs=1), initial=pair[0])
+        assert card.architecture == self.PAIR
+        assert card.metrics["val"]["all"]["auroc"]["value"] > 0.9
+
+
+def test_folds_that_are_fitted_at_the_same_time_give_the_same_weights_and_answers(labelled, tmp_path):
+    threads, made = torch.get_num_threads(), []
+    torch.set_num_threads(1)  # as in processes that share the cores; more of them add up in another order
+    try:
+        for jobs in (1, threads + 1):
+            output = tmp_path / f"{jobs}.pth"
+            run(labelled, output, replace(RECIPE, epochs=2), folds=2, jobs=jobs)
+            made.append((torch.load(output, weights_only=True), output.with_suffix(".answers.csv").read_text()))
+    finally:
+        torch.set_num_threads(threads)
+    (one, answers), (other, same_answers) = made
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert answers == same_answers
+    assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".pth", ".yaml"}
+
+
+def test_what_goes_wrong_in_a_process_of_its_own_is_said_as_ever(labelled, tmp_path):
+    torch.save({"of": "another recipe"}, tmp_path / "x.fold-2")
+    with pytest.raises(WrongUse, match=r"x\.fold-2: was written by another recipe"):
+        run(labelled, tmp_path / "x.pth", replace(RECIPE, epochs=1), folds=3, jobs=2)
+
+
+def test_networks_that_do_not_go_together_are_refused_before_anything_is_fitted(labelled, tmp_path):
+    def nothing_yet(items, description):
+        assert not description.startswith("epoch")
+        return items
+
+    recipe = replace(RECIPE, architecture="timm:tf_efficientnet_lite0+mobilenetv3_small_050")
+    with pytest.raises(InvalidModel, match="feature maps of one size"):
+        run(labelled, tmp_path / "x.pth", recipe, track=nothing_yet)
