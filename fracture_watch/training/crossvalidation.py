@@ -1,6 +1,10 @@
 """Every labelled picture answered by a network that learned from neither it nor its neighbours."""
 
+import functools
 import json
+import os
+import threading
+import time
 from collections import ChainMap, Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -95,10 +99,29 @@ def cross_validate(
             _write(kept, asked, fold(learned, asked, checkpoint.with_suffix(f".fold-{number}")), own)
         return _read(kept, asked, own)
 
-    tasks = [delayed(done)(number, *part) for number, part in enumerate(parts, start=1)]
-    *answered, _ = Parallel(jobs, batch_size=1)([*tasks, delayed(then)()])
+    here = os.getpid()
+
+    def task(do: Callable[..., Any], *arguments: Any) -> Any:
+        if os.getpid() != here:
+            _end_with(here)
+        return do(*arguments)
+
+    tasks = [delayed(task)(done, number, *part) for number, part in enumerate(parts, start=1)]
+    *answered, _ = Parallel(jobs, batch_size=1)([*tasks, delayed(task)(then)])
     found = dict(ChainMap(*answered))
     return Answers([found[e.path][0] for e in examples], [found[e.path][1] for e in examples])
+
+
+@functools.cache  # once a process
+def _end_with(parent: int) -> None:
+    """Leave when ``parent`` has, which may have been killed: a repeated call would meet this process at its files."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def forget(checkpoint: Path, folds: int) -> None:

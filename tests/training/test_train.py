@@ -1,9 +1,12 @@
 import csv
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -523,7 +526,7 @@ def test_folds_that_are_fitted_at_the_same_time_give_the_same_weights_and_answer
     threads, made = torch.get_num_threads(), []
     torch.set_num_threads(1)  # as in processes that share the cores; more of them add up in another order
     try:
-        for jobs in (1, threads + 1):
+        for jobs in (1, 2):
             output = tmp_path / f"{jobs}.pth"
             run(labelled, output, replace(RECIPE, epochs=2), folds=2, jobs=jobs)
             made.append((torch.load(output, weights_only=True), output.with_suffix(".answers.csv").read_text()))
@@ -539,6 +542,28 @@ def test_what_goes_wrong_in_a_process_of_its_own_is_said_as_ever(labelled, tmp_p
     torch.save({"of": "another recipe"}, tmp_path / "x.fold-2")
     with pytest.raises(WrongUse, match=r"x\.fold-2: was written by another recipe"):
         run(labelled, tmp_path / "x.pth", replace(RECIPE, epochs=1), folds=3, jobs=2)
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path):
+    script = """
+import os, time
+from pathlib import Path
+from fracture_watch.training.crossvalidation import cross_validate
+from fracture_watch.training.data import Example
+from fracture_watch.training.fit import Recipe
+
+def fold(*_):
+    os.write(1, b"%d\\n" % os.getpid())
+    time.sleep(600)
+
+examples = [Example(Path(f"{n}.png"), n % 2, "", str(n), frozenset()) for n in range(8)]
+cross_validate(examples, 2, Recipe(), Path("x.checkpoint"), fold, jobs=2)
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) as main:
+        children = [psutil.Process(int(main.stdout.readline())) for _ in range(2)]
+        main.kill()
+    assert not psutil.wait_procs(children, timeout=30)[1]
 
 
 def test_networks_that_do_not_go_together_are_refused_before_anything_is_fitted(labelled, tmp_path):
