@@ -89,17 +89,37 @@ class SeveralBodies(nn.Module):
         super().__init__()
         backbones = [timm.create_model(name, pretrained=False, num_classes=0, global_pool="") for name in names]
         self.members = nn.ModuleList(backbones)
+        self._names = " and ".join(names)
         self.global_pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(sum(member.num_features for member in backbones), 2)
 
     def forward(self, images: Tensor) -> Tensor:
         """``images``: float32, shape (n, 3, size, size), normalised."""
         maps = [member(images) for member in self.members]
-        alike = maps[0].ndim == 4 and all(each.shape[2:] == maps[0].shape[2:] for each in maps)
-        if not alike or sum(each.shape[1] for each in maps) != self.classifier.in_features:
-            raise InvalidModel(f"networks side by side need last feature maps of one size; {_ONLY}")
+        if any(each.shape[2:] != maps[0].shape[2:] for each in maps):
+            sizes = ", ".join(f"{each.shape[2]} x {each.shape[3]}" for each in maps)
+            raise InvalidModel(
+                f"{self._names}: side by side their last feature maps must be of one size; these: {sizes}"
+            )
+        if sum(each.shape[1] for each in maps) != self.classifier.in_features:  # as in Network
+            raise InvalidModel(f"{self._names}: {_ONLY}")
         answer: Tensor = self.classifier(self.global_pool(torch.cat(maps, dim=1)).flatten(1))
         return answer
+
+
+def check_runs(architecture: str, size: int) -> None:
+    """Some networks that can be built are not of a kind that is supported, which only shows when they run.
+
+    Raises
+    ------
+    InvalidModel
+        If it does not run, or is none.
+    """
+    with torch.inference_mode():
+        try:
+            Network(architecture).eval()(torch.zeros((1, 3, size, size)))
+        except (AssertionError, RuntimeError) as error:
+            raise InvalidModel(f"{architecture}: does not run on images of {size} x {size} pixels: {error}") from error
 
 
 def _build(architecture: str) -> nn.Module:
@@ -108,13 +128,18 @@ def _build(architecture: str) -> nn.Module:
         advice = "" if colon else f"; write timm:{architecture} or torchvision:{architecture}, whichever it is from"
         raise InvalidModel(f"{architecture}: an architecture is timm:NAME or torchvision:NAME{advice}")
     names = name.split("+")
-    if not all(_NAMES[library].fullmatch(each) for each in names) or (len(names) > 1 and library != "timm"):
+    if len(names) > 1 and (library != "timm" or ":" in name):
+        raise InvalidModel(f"{architecture}: several side by side are written timm:NAME+NAME, and all are timm's")
+    if not all(_NAMES[library].fullmatch(each) for each in names):
         which = "torchvision's ResNets alone are" if library == "torchvision" else "names of timm's own alone are"
         raise InvalidModel(f"{architecture}: {which} supported, such as {library}:resnet18")
     try:
         if library == "timm":
             timm = import_timm()
             if len(names) > 1:
+                with torch.device("meta"):  # without their weights, to know that each is of a kind that is supported
+                    for each in names:
+                        Network(f"timm:{each}")
                 return SeveralBodies(timm, names)
             made: nn.Module = timm.create_model(name, pretrained=False, num_classes=2)
             return made

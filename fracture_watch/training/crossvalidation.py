@@ -7,6 +7,7 @@ import threading
 import time
 from collections import ChainMap, Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,6 +23,7 @@ from fracture_watch.training.answers import Answers
 from fracture_watch.training.data import Example, fingerprint
 from fracture_watch.training.fit import Recipe
 from fracture_watch.training.judging import truth_of
+from fracture_watch.training.members import checkpoints
 
 _RUN = 50  # pictures; as long as the groups of a collection that was numbered as it was collected
 Fold: TypeAlias = Callable[[list[Example], list[Example], Path], Answers]
@@ -74,7 +76,8 @@ def cross_validate(
     Raises
     ------
     WrongUse
-        If there are fewer groups of a class than folds, or kept answers are of another recipe or other examples.
+        If there are fewer groups of a class than folds, kept answers are of another recipe or other examples, or a
+        process was killed.
     """
     fractured = truth_of(examples)
     for label in (True, False):
@@ -96,7 +99,10 @@ def cross_validate(
         learned, asked = ([examples[i] for i in part] for part in (others, these))
         own = fingerprint(asdict(recipe), learned, asked)
         if not kept.exists():
-            _write(kept, asked, fold(learned, asked, checkpoint.with_suffix(f".fold-{number}")), own)
+            progress = checkpoint.with_suffix(f".fold-{number}")
+            _write(kept, asked, fold(learned, asked, progress), own)
+            for file in checkpoints(recipe, progress):
+                file.unlink(missing_ok=True)
         return _read(kept, asked, own)
 
     here = os.getpid()
@@ -107,7 +113,13 @@ def cross_validate(
         return do(*arguments)
 
     tasks = [delayed(task)(done, number, *part) for number, part in enumerate(parts, start=1)]
-    *answered, _ = Parallel(jobs, batch_size=1)([*tasks, delayed(task)(then)])
+    try:
+        *answered, _ = Parallel(min(jobs, folds + 1), batch_size=1)([*tasks, delayed(task)(then)])
+    except BrokenProcessPool as error:
+        raise WrongUse(
+            f"--jobs {jobs}: one of the processes was ended from outside, perhaps for want of memory; repeat the "
+            "command, if need be with fewer jobs: it goes on where it was"
+        ) from error
     found = dict(ChainMap(*answered))
     return Answers([found[e.path][0] for e in examples], [found[e.path][1] for e in examples])
 

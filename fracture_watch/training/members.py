@@ -8,24 +8,24 @@ from typing import cast
 import torch
 from torch import nn
 
-from fracture_watch.model.network import Network, SeveralBodies
+from fracture_watch.model.network import Network, SeveralBodies, check_runs
 from fracture_watch.training.data import Example, Reader, Track
 from fracture_watch.training.fit import Recipe, fit, pretrained
 
 
 def pretrained_members(architecture: str, size: int, seed: int, say: Callable[[str], None]) -> Network:
-    """As ``pretrained``, of one network or of several.
+    """As ``pretrained``, of one network or of several; each has its own seed.
 
     Raises
     ------
     InvalidModel
-        If they do not go together; they would be joined hours later.
+        If they do not go together: they would be joined hours later.
     WrongUse
         If the package of the weights is missing.
     """
-    with torch.inference_mode():
-        Network(architecture).eval()(torch.zeros((1, 3, size, size)))
-    return joined([pretrained(name, seed, say) for name in names_of(architecture)], architecture)
+    check_runs(architecture, size)
+    names = names_of(architecture)
+    return joined([pretrained(name, seed + number, say) for number, name in enumerate(names)], architecture)
 
 
 def fit_members(
@@ -39,18 +39,17 @@ def fit_members(
     say: Callable[[str], None],
 ) -> Network:
     """As ``fit``, of one network or of several; each has its own seed and checkpoint."""
-    members = []
-    for number, (name, member, own) in enumerate(
-        zip(
-            names_of(recipe.architecture),
-            apart(network, recipe.architecture),
-            checkpoints(recipe, checkpoint),
-            strict=True,
-        )
-    ):
+    names, members = names_of(recipe.architecture), []
+    parts = zip(names, apart(network, recipe.architecture), checkpoints(recipe, checkpoint), strict=True)
+    for number, (name, member, own) in enumerate(parts):
         its = replace(recipe, architecture=name, seed=recipe.seed + number)
-        members.append(fit(examples, tune, its, member, read, own, track, say))
+        said = say if len(names) == 1 else _named(name, say)
+        members.append(fit(examples, tune, its, member, read, own, track, said))
     return joined(members, recipe.architecture)
+
+
+def _named(name: str, say: Callable[[str], None]) -> Callable[[str], None]:
+    return lambda text: say(f"{name}: {text}")
 
 
 def checkpoints(recipe: Recipe, checkpoint: Path) -> list[Path]:

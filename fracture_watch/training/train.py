@@ -94,7 +94,7 @@ def train(  # noqa: PLR0913  by name, one an option of the command
         If the labels or boxes are unusable or too few, ``version`` is empty, the backbone's package is missing, or
         what came out is no better than chance.
     """
-    _check(output, version)
+    _check(output, version, folds, jobs)
     examples, checkpoint = sources.examples(), output.with_suffix(".checkpoint")
     fresh = output.with_suffix(".pth.part")  # what lies at output serves until these are measured
     start, recipe = _start(recipe, initial, say)
@@ -102,7 +102,7 @@ def train(  # noqa: PLR0913  by name, one an option of the command
     shown: Track = track if jobs == 1 else _unseen  # bars of several processes would write over one another
 
     def fitted(
-        learned: Sequence[Example], tune: Sequence[Example], own: Path, weights: Path, said: Callable[[str], None]
+        learned: Sequence[Example], tune: Sequence[Example], own: Path, said: Callable[[str], None] = say
     ) -> Network:
         # Built here: a process of its own cannot unpickle what is timm's before it has imported it in its own way.
         network = Network(recipe.architecture)
@@ -110,16 +110,14 @@ def train(  # noqa: PLR0913  by name, one an option of the command
         network = fit_members(learned, tune, recipe, network, read, own, shown, said)
         if initial:
             _mix(network, start, recipe.initial_share)
-        torch.save(network.body.state_dict(), weights)
         return network
 
+    def card_of(learned: Sequence[Example], sha256: str = "0" * 64) -> Card:
+        return _card(output, version, recipe, learned, sha256)
+
     def answered(learned: Sequence[Example], asked: Sequence[Example], own: Path) -> Answers:
-        weights, name = own.with_name(f"{own.name}.pth"), f"{own.suffix[1:]} of {folds}"
-        network = fitted(learned, (), own, weights, lambda text: say(f"{name}: {text}"))
-        answers = ask(Classifier(network, _card(output, weights, version, recipe, learned)), asked, shown)
-        for file in (weights, *checkpoints(recipe, own)):
-            file.unlink()
-        return answers
+        network = fitted(learned, (), own, lambda text: say(f"{own.suffix[1:]} of {folds}: {text}"))
+        return ask(Classifier(network, card_of(learned)), asked, shown)
 
     if folds:
         learned = cut_large_groups(examples, folds)
@@ -127,7 +125,8 @@ def train(  # noqa: PLR0913  by name, one an option of the command
         read(learned)
 
         def finally_fitted() -> None:
-            fitted(learned, (), checkpoint, fresh, lambda text: say(f"all pictures: {text}"))
+            network = fitted(learned, (), checkpoint, lambda text: say(f"all pictures: {text}"))
+            torch.save(network.body.state_dict(), fresh)
 
         answers = cross_validate(learned, folds, recipe, checkpoint, answered, finally_fitted, jobs)
         measured = _Measured(learned, answers, f"{folds}-fold cross-validation")
@@ -137,10 +136,10 @@ def train(  # noqa: PLR0913  by name, one an option of the command
         read(learned)
         for example in track([*tune, *val], "reading pictures"):
             displayed(example)
-        network = fitted(learned, tune, checkpoint, fresh, say)
-        asked = Classifier(network, _card(output, fresh, version, recipe, learned))
-        measured = _Measured(val, ask(asked, val, track), "val")
-    card = _judged(_card(output, fresh, version, recipe, learned), measured, Bootstrap(recipe.seed, resamples))
+        network = fitted(learned, tune, checkpoint)
+        torch.save(network.body.state_dict(), fresh)
+        measured = _Measured(val, ask(Classifier(network, card_of(learned)), val, track), "val")
+    card = _judged(card_of(learned, digest(fresh)), measured, Bootstrap(recipe.seed, resamples))
     write_answers(output.with_suffix(".answers.csv"), measured.examples, measured.answers, card, sources.pictures)
     fresh.replace(output)
     card.save(output)
@@ -150,7 +149,9 @@ def train(  # noqa: PLR0913  by name, one an option of the command
     return golden.write(output)
 
 
-def _check(output: Path, version: str) -> None:
+def _check(output: Path, version: str, folds: int | None, jobs: int) -> None:
+    if jobs > 1 and not folds:
+        raise WrongUse(f"--jobs {jobs}: without --folds there is one network to fit")
     if not version:  # a card must have one, and is written hours later
         raise WrongUse("--version: the new model needs one, such as 1.0.0")
     if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
@@ -194,7 +195,7 @@ def _mix(network: Network, start: State, share: float) -> None:
     network.load_state_dict(mixed)
 
 
-def _card(output: Path, weights: Path, version: str, recipe: Recipe, learned: Sequence[Example]) -> Card:
+def _card(output: Path, version: str, recipe: Recipe, learned: Sequence[Example], sha256: str) -> Card:
     """The card, for ``output``, of weights that were not measured yet."""
     return Card(
         name=output.stem.replace("_", "-"),
@@ -204,7 +205,7 @@ def _card(output: Path, weights: Path, version: str, recipe: Recipe, learned: Se
             size=recipe.size, resize=recipe.resize, views=_views(recipe, learned), mean=recipe.mean, std=recipe.std
         ),
         training={"images": len(learned), "fractured": int(truth_of(learned).sum()), "recipe": asdict(recipe)},
-        sha256=digest(weights),
+        sha256=sha256,
     )
 
 

@@ -5,9 +5,9 @@ import torch
 
 from fracture_watch.errors import InvalidModel
 from fracture_watch.model.inference import folded, packed
-from fracture_watch.model.network import Network
+from fracture_watch.model.network import Network, check_runs
 from fracture_watch.training.fit import Recipe
-from fracture_watch.training.members import apart, checkpoints, joined, names_of
+from fracture_watch.training.members import apart, checkpoints, joined, names_of, pretrained_members
 
 PAIR = "timm:resnet10t+test_resnet"
 
@@ -65,8 +65,9 @@ def test_serving_makes_it_fast_as_it_does_any_network(members, images):
     ("architecture", "complaint"),
     [
         ("timm:resnet10t+", "names of timm's own alone"),
-        ("timm:resnet10t+hf-hub:a/b", "names of timm's own alone"),
-        ("torchvision:resnet18+resnet34", "torchvision's ResNets alone"),
+        ("timm:resnet10t+hf-hub:a/b", "are written timm:NAME.NAME"),
+        ("timm:resnet10t+timm:resnet18", "are written timm:NAME.NAME"),
+        ("torchvision:resnet18+resnet34", "are written timm:NAME.NAME"),
     ],
 )
 def test_names_that_are_none_are_refused(architecture, complaint):
@@ -74,10 +75,25 @@ def test_names_that_are_none_are_refused(architecture, complaint):
         Network(architecture)
 
 
-@pytest.mark.parametrize("other", ["inception_v3", "mobilenetv3_small_050", "vit_tiny_patch16_224"])
-def test_networks_that_do_not_go_together_are_refused(other):
-    with pytest.raises(InvalidModel, match="feature maps of one size"):
-        Network(f"timm:{other}+resnet10t").eval()(torch.zeros((1, 3, 224, 224)))
+@pytest.mark.parametrize(
+    ("other", "complaint"),
+    [
+        ("inception_v3", "must be of one size; these: 5 x 5, 7 x 7"),
+        ("mobilenetv3_small_050", "only networks that end in average pooling"),
+        ("vit_tiny_patch16_384", "vit_tiny_patch16_384: only networks that end in average pooling"),
+        ("coat_tiny", "coat_tiny: only networks that end in average pooling"),
+    ],
+)
+def test_networks_that_do_not_go_together_are_refused(other, complaint):
+    with pytest.raises(InvalidModel, match=complaint):
+        check_runs(f"timm:{other}+resnet10t", 224)
+
+
+def test_one_named_twice_starts_from_two_seeds():
+    one, other = apart(
+        pretrained_members("timm:test_resnet+test_resnet", 64, 20, print), "timm:test_resnet+test_resnet"
+    )
+    assert not torch.equal(one.head.weight, other.head.weight)
 
 
 def test_every_member_has_a_checkpoint_of_its_own():

@@ -1,9 +1,12 @@
 import csv
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -566,11 +569,37 @@ cross_validate(examples, 2, Recipe(), Path("x.checkpoint"), fold, jobs=2)
     assert not psutil.wait_procs(children, timeout=30)[1]
 
 
+def fold_in_a_process_that_is_killed(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_is_said_with_what_to_do(tmp_path):
+    examples = [Example(Path(f"{n}.png"), n % 2, "", str(n), frozenset()) for n in range(8)]
+    with pytest.raises(WrongUse, match="repeat the command, if need be with fewer jobs"):
+        cross_validate(examples, 2, Recipe(), tmp_path / "x.checkpoint", fold_in_a_process_that_is_killed, jobs=2)
+
+
+def test_several_networks_at_once_need_folds(labelled, tmp_path):
+    with pytest.raises(WrongUse, match="--jobs 2: without --folds there is one network to fit"):
+        run(labelled, tmp_path / "x.pth", jobs=2)
+
+
+def test_what_a_fold_has_learned_is_kept_until_its_answers_are(tmp_path):
+    def fold(_, __, own):
+        own.write_text("learned for an hour")
+        return Answers([], [])  # none, which cannot be written
+
+    examples = [Example(Path(f"{n}.png"), n % 2, "", str(n), frozenset()) for n in range(8)]
+    with pytest.raises(ValueError, match="zip"):
+        cross_validate(examples, 2, Recipe(), tmp_path / "x.checkpoint", fold)
+    assert (tmp_path / "x.fold-1").exists()
+
+
 def test_networks_that_do_not_go_together_are_refused_before_anything_is_fitted(labelled, tmp_path):
     def nothing_yet(items, description):
         assert not description.startswith("epoch")
         return items
 
     recipe = replace(RECIPE, architecture="timm:tf_efficientnet_lite0+mobilenetv3_small_050")
-    with pytest.raises(InvalidModel, match="feature maps of one size"):
+    with pytest.raises(InvalidModel, match="only networks that end in average pooling"):
         run(labelled, tmp_path / "x.pth", recipe, track=nothing_yet)
