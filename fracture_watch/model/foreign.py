@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fracture_watch.disk import digest
 from fracture_watch.errors import InvalidModel, WrongUse
 from fracture_watch.model.card import Card, Input, brief, card_path
-from fracture_watch.model.network import Network, check_runs
+from fracture_watch.model.network import Network
 from fracture_watch.model.preprocess import Resize
 from fracture_watch.model.weights import check_are_numbers, check_is_weights
 
@@ -76,7 +76,7 @@ def import_weights(
     foreign = read_foreign(source, trust_pickle)
     network = fitted(foreign, source, architecture, _names(classes.split(",")) if classes else None)
     card = _card(source, output, architecture, resize, version)
-    check_runs(architecture, card.input.size)
+    network.check_runs(card.input.size)
     try:
         torch.save(network.body.state_dict(), output)
     except (OSError, RuntimeError) as error:

@@ -59,7 +59,25 @@ class Network(nn.Module):
         name: str = next(name for name, module in self.body.named_modules() if module is self.head)
         return name
 
+    def check_runs(self, size: int) -> None:
+        """Some networks that can be built are not of a kind that is supported, which only shows when they run.
+
+        Raises
+        ------
+        InvalidModel
+            If it does not run on images of ``size`` pixels, or is none.
+        """
+        with torch.inference_mode():
+            try:
+                self.eval()(torch.zeros((1, 3, size, size)))
+            except (AssertionError, RuntimeError) as error:
+                raise InvalidModel(
+                    f"{self._architecture}: does not run on images of {size} x {size} pixels: {error}"
+                ) from error
+
     def _keep_features(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if inputs[0].shape[1] != self.head.in_features:  # MobileNetV3: a convolution stands between the two
+            raise InvalidModel(f"{self._architecture}: {_ONLY}")
         self._features[threading.get_ident()] = inputs[0]
 
     def forward(self, images: Tensor) -> Answer:
@@ -68,8 +86,6 @@ class Network(nn.Module):
         features = self._features.pop(threading.get_ident(), None)
         if features is None:
             raise InvalidModel("the network gave an answer without running its pooling layer")
-        if features.shape[1] != self.head.in_features:  # MobileNetV3: a convolution stands between the two
-            raise InvalidModel(f"{self._architecture}: {_ONLY}")
         return Answer(logits, features)
 
 
@@ -101,25 +117,8 @@ class SeveralBodies(nn.Module):
             raise InvalidModel(
                 f"{self._names}: side by side their last feature maps must be of one size; these: {sizes}"
             )
-        if sum(each.shape[1] for each in maps) != self.classifier.in_features:  # as in Network
-            raise InvalidModel(f"{self._names}: {_ONLY}")
         answer: Tensor = self.classifier(self.global_pool(torch.cat(maps, dim=1)).flatten(1))
         return answer
-
-
-def check_runs(architecture: str, size: int) -> None:
-    """Some networks that can be built are not of a kind that is supported, which only shows when they run.
-
-    Raises
-    ------
-    InvalidModel
-        If it does not run, or is none.
-    """
-    with torch.inference_mode():
-        try:
-            Network(architecture).eval()(torch.zeros((1, 3, size, size)))
-        except (AssertionError, RuntimeError) as error:
-            raise InvalidModel(f"{architecture}: does not run on images of {size} x {size} pixels: {error}") from error
 
 
 def _build(architecture: str) -> nn.Module:

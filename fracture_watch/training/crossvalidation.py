@@ -2,18 +2,13 @@
 
 import functools
 import json
-import os
-import threading
-import time
 from collections import ChainMap, Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
@@ -22,11 +17,13 @@ from fracture_watch.errors import WrongUse
 from fracture_watch.training.answers import Answers
 from fracture_watch.training.data import Example, fingerprint
 from fracture_watch.training.fit import Recipe
+from fracture_watch.training.jobs import done
 from fracture_watch.training.judging import truth_of
-from fracture_watch.training.members import checkpoints
+from fracture_watch.training.members import remove_checkpoints
 
 _RUN = 50  # pictures; as long as the groups of a collection that was numbered as it was collected
 Fold: TypeAlias = Callable[[list[Example], list[Example], Path], Answers]
+Answer: TypeAlias = tuple[Any, bool | None]  # logits of the views, hit
 
 
 def cut_large_groups(examples: Sequence[Example], folds: int) -> list[Example]:
@@ -94,46 +91,19 @@ def cross_validate(
     if any(len(set(fractured[others])) < 2 for others, _ in parts):  # where one group has most of a class
         raise WrongUse(f"--folds {folds}: a network would learn from one class alone; use more folds or smaller groups")
 
-    def done(number: int, others: NDArray[np.intp], these: NDArray[np.intp]) -> dict[Path, tuple[Any, bool | None]]:
-        kept = checkpoint.with_suffix(f".fold-{number}.json")
+    def answered(number: int, others: NDArray[np.intp], these: NDArray[np.intp]) -> dict[Path, Answer]:
+        kept, progress = (checkpoint.with_suffix(f".fold-{number}{suffix}") for suffix in (".json", ""))
         learned, asked = ([examples[i] for i in part] for part in (others, these))
         own = fingerprint(asdict(recipe), learned, asked)
         if not kept.exists():
-            progress = checkpoint.with_suffix(f".fold-{number}")
             _write(kept, asked, fold(learned, asked, progress), own)
-            for file in checkpoints(recipe, progress):
-                file.unlink(missing_ok=True)
+            remove_checkpoints(recipe, progress)
         return _read(kept, asked, own)
 
-    here = os.getpid()
-
-    def task(do: Callable[..., Any], *arguments: Any) -> Any:
-        if os.getpid() != here:
-            _end_with(here)
-        return do(*arguments)
-
-    tasks = [delayed(task)(done, number, *part) for number, part in enumerate(parts, start=1)]
-    try:
-        *answered, _ = Parallel(min(jobs, folds + 1), batch_size=1)([*tasks, delayed(task)(then)])
-    except BrokenProcessPool as error:
-        raise WrongUse(
-            f"--jobs {jobs}: one of the processes was ended from outside, perhaps for want of memory; repeat the "
-            "command, if need be with fewer jobs: it goes on where it was"
-        ) from error
-    found = dict(ChainMap(*answered))
+    tasks = [functools.partial(answered, number, *part) for number, part in enumerate(parts, start=1)]
+    *found_by_fold, _ = done([*tasks, then], jobs)
+    found = dict(ChainMap(*found_by_fold))
     return Answers([found[e.path][0] for e in examples], [found[e.path][1] for e in examples])
-
-
-@functools.cache  # once a process
-def _end_with(parent: int) -> None:
-    """Leave when ``parent`` has, which may have been killed: a repeated call would meet this process at its files."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def forget(checkpoint: Path, folds: int) -> None:
@@ -150,7 +120,7 @@ def _write(path: Path, examples: Sequence[Example], answers: Answers, own: str) 
     write_whole(path, json.dumps({"of": own, "answers": rows}).encode())
 
 
-def _read(path: Path, examples: Sequence[Example], own: str) -> dict[Path, tuple[Any, bool | None]]:
+def _read(path: Path, examples: Sequence[Example], own: str) -> dict[Path, Answer]:
     kept = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(kept, dict) or kept.get("of") != own:
         raise WrongUse(

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from fracture_watch.model.network import Network, SeveralBodies, check_runs
+from fracture_watch.model.network import Network, SeveralBodies
 from fracture_watch.training.data import Example, Reader, Track
 from fracture_watch.training.fit import Recipe, fit, pretrained
 
@@ -23,7 +23,7 @@ def pretrained_members(architecture: str, size: int, seed: int, say: Callable[[s
     WrongUse
         If the package of the weights is missing.
     """
-    check_runs(architecture, size)
+    Network(architecture).check_runs(size)
     names = names_of(architecture)
     return joined([pretrained(name, seed + number, say) for number, name in enumerate(names)], architecture)
 
@@ -43,12 +43,13 @@ def fit_members(
     parts = zip(names, apart(network, recipe.architecture), checkpoints(recipe, checkpoint), strict=True)
     for number, (name, member, own) in enumerate(parts):
         its = replace(recipe, architecture=name, seed=recipe.seed + number)
-        said = say if len(names) == 1 else _named(name, say)
+        said = say if len(names) == 1 else named(name, say)
         members.append(fit(examples, tune, its, member, read, own, track, said))
     return joined(members, recipe.architecture)
 
 
-def _named(name: str, say: Callable[[str], None]) -> Callable[[str], None]:
+def named(name: str, say: Callable[[str], None]) -> Callable[[str], None]:
+    """``say``, with who says it before every line."""
     return lambda text: say(f"{name}: {text}")
 
 
@@ -56,6 +57,12 @@ def checkpoints(recipe: Recipe, checkpoint: Path) -> list[Path]:
     """Where the members' checkpoints lie: the one named, or numbered ones in its place."""
     count = len(names_of(recipe.architecture))
     return [checkpoint.with_name(f"{checkpoint.name}-{n}") for n in range(1, count + 1)] if count > 1 else [checkpoint]
+
+
+def remove_checkpoints(recipe: Recipe, checkpoint: Path) -> None:
+    """Where there are any."""
+    for file in checkpoints(recipe, checkpoint):
+        file.unlink(missing_ok=True)
 
 
 def names_of(architecture: str) -> list[str]:

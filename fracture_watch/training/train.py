@@ -32,7 +32,7 @@ from fracture_watch.training.judging import (
     truth_of,
     youden_threshold,
 )
-from fracture_watch.training.members import checkpoints, fit_members, pretrained_members
+from fracture_watch.training.members import fit_members, named, pretrained_members, remove_checkpoints
 from fracture_watch.training.pointing import hit_rate
 
 State: TypeAlias = dict[str, torch.Tensor]
@@ -116,7 +116,7 @@ def train(  # noqa: PLR0913  by name, one an option of the command
         return _card(output, version, recipe, learned, sha256)
 
     def answered(learned: Sequence[Example], asked: Sequence[Example], own: Path) -> Answers:
-        network = fitted(learned, (), own, lambda text: say(f"{own.suffix[1:]} of {folds}: {text}"))
+        network = fitted(learned, (), own, named(f"{own.suffix[1:]} of {folds}", say))
         return ask(Classifier(network, card_of(learned)), asked, shown)
 
     if folds:
@@ -125,7 +125,7 @@ def train(  # noqa: PLR0913  by name, one an option of the command
         read(learned)
 
         def finally_fitted() -> None:
-            network = fitted(learned, (), checkpoint, lambda text: say(f"all pictures: {text}"))
+            network = fitted(learned, (), checkpoint, named("all pictures", say))
             torch.save(network.body.state_dict(), fresh)
 
         answers = cross_validate(learned, folds, recipe, checkpoint, answered, finally_fitted, jobs)
@@ -143,8 +143,7 @@ def train(  # noqa: PLR0913  by name, one an option of the command
     write_answers(output.with_suffix(".answers.csv"), measured.examples, measured.answers, card, sources.pictures)
     fresh.replace(output)
     card.save(output)
-    for file in checkpoints(recipe, checkpoint):
-        file.unlink(missing_ok=True)
+    remove_checkpoints(recipe, checkpoint)
     forget(checkpoint, folds or 0)
     return golden.write(output)
 

@@ -5,7 +5,7 @@ import torch
 
 from fracture_watch.errors import InvalidModel
 from fracture_watch.model.inference import folded, packed
-from fracture_watch.model.network import Network, check_runs
+from fracture_watch.model.network import Network
 from fracture_watch.training.fit import Recipe
 from fracture_watch.training.members import apart, checkpoints, joined, names_of, pretrained_members
 
@@ -86,7 +86,7 @@ def test_names_that_are_none_are_refused(architecture, complaint):
 )
 def test_networks_that_do_not_go_together_are_refused(other, complaint):
     with pytest.raises(InvalidModel, match=complaint):
-        check_runs(f"timm:{other}+resnet10t", 224)
+        Network(f"timm:{other}+resnet10t").check_runs(224)
 
 
 def test_one_named_twice_starts_from_two_seeds():

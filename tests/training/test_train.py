@@ -115,7 +115,7 @@ def test_the_answers_that_the_figures_come_from_lie_beside_the_weights(labelled,
     assert probability == pytest.approx(calibrated(card.calibration, logits), abs=1e-4)
     hits = [row["hit"] == "True" for row in rows if row["hit"]]
     assert len(hits) == fractured.sum()
-    assert np.mean(hits) == pytest.approx(card.metrics["val_pointing"]["value"], abs=5e-4)
+    assert round(np.mean(hits), 3) == card.metrics["val_pointing"]["value"]
 
 
 def test_boxes_bring_tiles_and_a_calibration_for_the_whole_picture_alone(labelled, trained):
@@ -243,7 +243,11 @@ class TestCrossValidation:
         said = []
         run(labelled, tmp_path / "x.pth", self.RECIPE, said, folds=3)
         assert said[0].startswith("fold-2 of 3: going on from")
-        assert not [line for line in said if line.startswith("fold-1")]
+        assert list(dict.fromkeys(line.partition(":")[0] for line in said)) == [
+            "fold-2 of 3",
+            "fold-3 of 3",
+            "all pictures",
+        ]
 
     def test_a_fold_learns_from_no_group_that_it_is_measured_on(self, labelled, tmp_path):
         examples, seen = read_labels(labelled / "labels.csv", labelled), []
@@ -569,14 +573,16 @@ cross_validate(examples, 2, Recipe(), Path("x.checkpoint"), fold, jobs=2)
     assert not psutil.wait_procs(children, timeout=30)[1]
 
 
+EIGHT = [Example(Path(f"{n}.png"), n % 2, "", str(n), frozenset()) for n in range(8)]
+
+
 def fold_in_a_process_that_is_killed(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_process_that_is_killed_is_said_with_what_to_do(tmp_path):
-    examples = [Example(Path(f"{n}.png"), n % 2, "", str(n), frozenset()) for n in range(8)]
     with pytest.raises(WrongUse, match="repeat the command, if need be with fewer jobs"):
-        cross_validate(examples, 2, Recipe(), tmp_path / "x.checkpoint", fold_in_a_process_that_is_killed, jobs=2)
+        cross_validate(EIGHT, 2, Recipe(), tmp_path / "x.checkpoint", fold_in_a_process_that_is_killed, jobs=2)
 
 
 def test_several_networks_at_once_need_folds(labelled, tmp_path):
@@ -589,9 +595,8 @@ def test_what_a_fold_has_learned_is_kept_until_its_answers_are(tmp_path):
         own.write_text("learned for an hour")
         return Answers([], [])  # none, which cannot be written
 
-    examples = [Example(Path(f"{n}.png"), n % 2, "", str(n), frozenset()) for n in range(8)]
     with pytest.raises(ValueError, match="zip"):
-        cross_validate(examples, 2, Recipe(), tmp_path / "x.checkpoint", fold)
+        cross_validate(EIGHT, 2, Recipe(), tmp_path / "x.checkpoint", fold)
     assert (tmp_path / "x.fold-1").exists()
 
 
